@@ -1,0 +1,1 @@
+"""What did the operator ask for: the configuration as frozen values."""

@@ -1,0 +1,133 @@
+"""The configuration as frozen values. No reading, no defaults from the environment: see ``load``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+
+@attrs.frozen
+class Listen:
+    """Where agents connect.
+
+    Attributes:
+        addresses: IP addresses, every intake listens on each of them.
+        port_range_start: port of the statistics page; intakes stand at offsets from it.
+        allow_remote_plaintext: whether addresses outside loopback are accepted.
+    """
+
+    addresses: tuple[str, ...] = ("127.0.0.1", "::1")
+    port_range_start: int = 9803
+    allow_remote_plaintext: bool = False
+
+
+@attrs.frozen
+class Fips:
+    """The FIPS module that is required.
+
+    Attributes:
+        module: ``auto`` or the absolute path of a ``fips.so``.
+        sha256: hexadecimal digest that the file must have, or None.
+        unlisted_module: ``refuse`` or ``warn``, for a module without an active certificate.
+    """
+
+    module: str = "auto"
+    sha256: str | None = None
+    unlisted_module: str = "refuse"
+
+
+@attrs.frozen
+class Tls:
+    """How upstreams are trusted.
+
+    Attributes:
+        trust: ``system`` or the absolute path of a PEM bundle.
+        minimum_version: ``1.2`` or ``1.3``.
+    """
+
+    trust: str = "system"
+    minimum_version: str = "1.2"
+
+
+@attrs.frozen
+class Upstream:
+    """One destination.
+
+    Attributes:
+        name: as in the configuration and in logs.
+        host: resolved, sent as SNI and Host, and verified in the certificate.
+        port: TCP port.
+        addresses: IP addresses that replace DNS; empty to resolve ``host``.
+        outside_site: the operator's word that ``host`` may lie outside the site.
+    """
+
+    name: str
+    host: str
+    port: int = 443
+    addresses: tuple[str, ...] = ()
+    outside_site: bool = False
+
+
+@attrs.frozen
+class Route:
+    """Requests whose path is ``path_prefix`` or lies below it go to ``upstream`` (a name)."""
+
+    path_prefix: str
+    upstream: str
+
+
+@attrs.frozen
+class Intake:
+    """One port for one product.
+
+    Attributes:
+        name: as in the configuration, logs and counters.
+        port: TCP port (offsets are resolved when the file is loaded).
+        protocol: ``http`` or ``tcp``.
+        upstream: name of the default upstream.
+        routes: exceptions by path (http only); the longest prefix wins.
+    """
+
+    name: str
+    port: int
+    protocol: str
+    upstream: str
+    routes: tuple[Route, ...] = ()
+
+
+@attrs.frozen
+class Timeouts:
+    """Seconds, all of them."""
+
+    connect: float = 5.0
+    handshake: float = 5.0
+    request_head: float = 10.0
+    body: float = 30.0
+    answer: float = 60.0
+    agent_keep_alive: float = 120.0
+    upstream_keep_alive: float = 45.0
+    drain: float = 15.0
+
+
+@attrs.frozen
+class Limits:
+    """Bounds: ``head_size`` in bytes, the others are counts."""
+
+    head_size: int = 65536
+    header_lines: int = 128
+    connections: int = 4096
+
+
+@attrs.frozen
+class Config:
+    """The whole configuration, complete and consistent."""
+
+    site: str
+    listen: Listen
+    fips: Fips
+    tls: Tls
+    upstreams: Mapping[str, Upstream]
+    intakes: Mapping[str, Intake]
+    timeouts: Timeouts
+    limits: Limits

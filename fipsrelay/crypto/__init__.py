@@ -1,0 +1,1 @@
+"""What does FIPS allow, and what do we really have."""

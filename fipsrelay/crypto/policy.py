@@ -1,0 +1,104 @@
+"""What SP 800-52 Rev. 2 and this project allow on a TLS connection, as data, and the judgement of what was negotiated.
+
+Pure: no OpenSSL here. Source of each list: SP 800-52 Rev. 2 §3.3 (suites), SP 800-56A Rev. 3 (groups),
+SP 800-131A Rev. 2 (signatures and key sizes).
+"""
+
+from __future__ import annotations
+
+import attrs
+
+VERSIONS = ("TLSv1.2", "TLSv1.3")
+TLS12_SUITES = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+)
+TLS13_SUITES = ("TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256")
+GROUPS = ("P-256", "P-384", "P-521")
+SIGNATURE_ALGORITHMS = (
+    "ECDSA+SHA256",
+    "ECDSA+SHA384",
+    "ECDSA+SHA512",
+    "RSA-PSS+SHA256",
+    "RSA-PSS+SHA384",
+    "RSA-PSS+SHA512",
+    "RSA+SHA256",
+    "RSA+SHA384",
+    "RSA+SHA512",
+)
+CERTIFICATE_HASHES = frozenset({"sha256", "sha384", "sha512"})
+MINIMUM_RSA_BITS = 2048
+EC_BITS = frozenset({256, 384, 521})
+
+# OpenSSL names the same curves in more than one way.
+GROUP_NAMES = {"prime256v1": "P-256", "secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+
+
+@attrs.frozen
+class CertificateFacts:
+    """One certificate of the verified chain.
+
+    Attributes:
+        subject: for messages only.
+        key_type: ``rsa``, ``ec`` or the name of another kind.
+        key_bits: size of the public key.
+        signature_hash: ``sha256`` and the like; None where the algorithm names none.
+        self_signed: a trust anchor's own signature proves nothing and is not judged.
+    """
+
+    subject: str
+    key_type: str
+    key_bits: int
+    signature_hash: str | None
+    self_signed: bool
+
+
+@attrs.frozen
+class HandshakeFacts:
+    """What a finished handshake came to.
+
+    Attributes:
+        version: ``TLSv1.2`` or ``TLSv1.3``.
+        suite: OpenSSL's name.
+        group: ``P-256`` and the like; None when the library could not tell.
+        extended_master_secret: RFC 7627; meaningful for TLS 1.2 only.
+        chain: leaf first, the verified chain.
+    """
+
+    version: str
+    suite: str
+    group: str | None
+    extended_master_secret: bool
+    chain: tuple[CertificateFacts, ...]
+
+
+def judge(facts: HandshakeFacts, minimum_version: str = "1.2") -> tuple[str, ...]:
+    """Name every rule that a handshake breaks; an empty tuple means that payload may leave."""
+    broken = []
+    if facts.version not in VERSIONS or (minimum_version == "1.3" and facts.version != "TLSv1.3"):
+        broken.append(f"version {facts.version} is not allowed")
+    if facts.suite not in (TLS13_SUITES if facts.version == "TLSv1.3" else TLS12_SUITES):
+        broken.append(f"suite {facts.suite} is not approved")
+    if facts.group not in GROUPS:
+        broken.append(f"group {facts.group or 'unknown'} is not approved")
+    if facts.version == "TLSv1.2" and not facts.extended_master_secret:
+        broken.append("TLS 1.2 without extended master secret (RFC 7627)")
+    if not facts.chain:
+        broken.append("no verified certificate chain")
+    for certificate in facts.chain:
+        broken.extend(_judge_certificate(certificate))
+    return tuple(broken)
+
+
+def _judge_certificate(certificate: CertificateFacts) -> list[str]:
+    broken = []
+    if certificate.key_type == "rsa":
+        if certificate.key_bits < MINIMUM_RSA_BITS:
+            broken.append(f"certificate {certificate.subject} has an RSA key of {certificate.key_bits} bits")
+    elif certificate.key_type != "ec" or certificate.key_bits not in EC_BITS:
+        broken.append(f"certificate {certificate.subject} has a {certificate.key_type} key of {certificate.key_bits} bits")
+    if not certificate.self_signed and certificate.signature_hash not in CERTIFICATE_HASHES:
+        broken.append(f"certificate {certificate.subject} is signed with {certificate.signature_hash}")
+    return broken

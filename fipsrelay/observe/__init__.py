@@ -1,0 +1,1 @@
+"""What do people see: the statistics page and the logs."""

@@ -1,0 +1,1 @@
+"""Who talks to whom: intake ports, routes, exchanges and bridges."""

@@ -1,0 +1,1 @@
+"""Where do bytes go: names, connections, pools."""
