@@ -100,3 +100,21 @@ class AgentError(FipsrelayError):
 
     def __str__(self) -> str:
         return f"request refused: {self.detail}"
+
+
+@attrs.frozen(auto_exc=True, str=False)
+class MessageError(FipsrelayError):
+    """Bytes that are not one unambiguous HTTP/1.1 message; whoever reads them knows whose fault it is.
+
+    Attributes:
+        code: stable word, such as ``bad-head``.
+        status: what an agent is answered when it sent them: 400, 431, 501 or 505.
+        detail: one line, free of what was sent.
+    """
+
+    code: str
+    status: int
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail

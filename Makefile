@@ -1,0 +1,62 @@
+# Everything runs from .venv, which is made once and again only when the packaging changes.
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGING := setup.cfg pyproject.toml
+SUITE_PACKAGES := openssl libcap2-bin
+
+.PHONY: run test lint tox bench clean check-python suite-packages
+.DELETE_ON_ERROR:
+
+## run: the demo, until Ctrl-C; ONCE=1 sends every payload once and stops.
+run: .venv/.installed
+	@exec $(BIN)/python -m fipsrelay.demo.run $(if $(filter-out 0,$(ONCE)),--once)
+
+## test: the whole suite; its last line says how many passed and failed.
+test: .venv/.installed suite-packages
+	@exec $(BIN)/python -m tests $(TESTS)
+
+## lint: style and types.
+lint: .venv/.linters
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+## tox: the suite with the oldest and the newest dependencies.
+tox: .venv/.linters suite-packages
+	$(BIN)/tox
+
+## bench: CPU per request and per GB, against HAProxy.
+bench: .venv/.installed
+	$(BIN)/python benchmarks/against_haproxy.py $(BENCH)
+
+clean:
+	rm -rf .venv .tox .mypy_cache .ruff_cache .hypothesis build *.egg-info
+
+.venv/.installed: $(PACKAGING)
+	@$(MAKE) --no-print-directory check-python
+	$(PYTHON) -m venv .venv
+# The default way of editable installs adds an import hook, which Twisted's search for plugins does not see.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]' --config-settings editable_mode=compat
+	$(BIN)/fipsrelay module --quiet
+	@touch $@
+
+.venv/.linters: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,dev]' --config-settings editable_mode=compat
+	@touch $@
+
+check-python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Debian's python3, or say PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is older than 3.10: say PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install Debian's python3-venv" >&2; exit 1; }
+	@for pair in apt-get:apt dpkg-deb:dpkg openssl:openssl; do \
+	  command -v "$${pair%%:*}" >/dev/null || { echo "$${pair%%:*} is missing: install Debian's $${pair##*:}" >&2; exit 1; }; \
+	done
+
+# Installed by root (a container), named for everyone else.
+suite-packages:
+	@missing=; for package in $(SUITE_PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	[ -z "$$missing" ] && exit 0; \
+	[ "$$(id -u)" = 0 ] || { echo "the suite needs Debian's$$missing: apt-get install$$missing" >&2; exit 1; }; \
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; } >/dev/null

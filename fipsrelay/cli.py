@@ -1,0 +1,65 @@
+"""The command ``fipsrelay``. Imports no OpenSSL and no Twisted: ``twistd`` below must be the first to load them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+COMMANDS_WITH_OWN_OPTIONS = ("twistd", "demo")
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Run one subcommand.
+
+    Args:
+        argv: the words after the program's name; the process's own when None.
+
+    Returns:
+        The exit status; None means success.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in COMMANDS_WITH_OWN_OPTIONS:
+        return _pass_on(words[0], words[1:])
+    args = _parser().parse_args(words)
+    if args.command == "check":
+        from fipsrelay.config import check
+
+        return check.main(args.config, args.expand)
+    if args.prove:
+        from fipsrelay import launch
+
+        return launch.report_config(args.config)
+    from fipsrelay.crypto import obtain
+
+    return obtain.run(args.install, args.source, args.suite, args.quiet)
+
+
+def _pass_on(command: str, words: list[str]) -> int | None:
+    if command == "twistd":
+        from fipsrelay import launch
+
+        return launch.main(words)
+    from fipsrelay.demo import run
+
+    return run.main(words)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fipsrelay", description="Carry an agent's traffic out over FIPS TLS.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("twistd", help="run the service: twistd's own options follow", add_help=False)
+    commands.add_parser("demo", help="try the relay against an intake of its own", add_help=False)
+    check = commands.add_parser("check", help="check a configuration file")
+    check.add_argument("config", metavar="FILE")
+    check.add_argument("--expand", action="store_true", help="print the complete configuration")
+    module = commands.add_parser("module", help="obtain and examine the FIPS module")
+    origin = module.add_mutually_exclusive_group()
+    origin.add_argument("--install", type=Path, metavar="FIPS_SO", help="install this module")
+    origin.add_argument("--source", type=Path, metavar="DIR", help="build the module from this OpenSSL source tree")
+    origin.add_argument("--suite", default="trixie", help="Debian suite with a prebuilt module (default: %(default)s)")
+    origin.add_argument("--prove", action="store_true", help="only run the gate and print what it finds")
+    module.add_argument("-c", "--config", metavar="FILE", help="with --prove: the configuration whose module to prove")
+    module.add_argument("--quiet", action="store_true", help="print nothing when a module is there")
+    return parser

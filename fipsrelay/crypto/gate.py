@@ -1,0 +1,226 @@
+"""The gate: switches the FIPS module on and proves it, before anything listens.
+
+``OPENSSL_CONF`` that is missing, ignored or incomplete leaves TLS working without FIPS, and a module that failed
+leaves ``is_fips_enabled()`` true; so no single check is trusted. ``prove`` must be the first to load a libcrypto in its
+process: a module's image serves only the first one, which has to be pyOpenSSL's. Nothing here may import hashlib, ssl,
+hmac, secrets, asyncio, OpenSSL, cryptography or twisted at module level.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import MutableMapping
+from pathlib import Path
+
+import attrs
+
+from fipsrelay.config.model import Fips
+from fipsrelay.crypto import certificates, provider
+from fipsrelay.crypto.module import Module, configuration, digest, find
+from fipsrelay.errors import FipsError
+
+EARLY = ("_hashlib", "_ssl", "OpenSSL", "cryptography.hazmat.bindings._rust")
+VARIABLES = ("OPENSSL_CONF", "OPENSSL_MODULES", "CRYPTOGRAPHY_OPENSSL_NO_LEGACY")
+_CHACHA20 = b"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+_REPLACE = "replace the module, or reinstall it with 'fipsrelay module --install'"
+_ASK_WHY = """
+from cryptography.hazmat.backends.openssl.backend import backend
+try:
+    backend._enable_fips()
+except BaseException as error:
+    reasons = [getattr(entry, "reason_text", b"").decode() for entry in getattr(error, "err_code", ())]
+    print("; ".join(dict.fromkeys(filter(None, reasons))) or type(error).__name__)
+"""
+
+
+@attrs.frozen
+class Evidence:
+    """What the gate saw, for the log, the statistics page and the auditor.
+
+    Attributes:
+        module: real path of the mapped ``fips.so``.
+        sha256: of that file, hexadecimal.
+        provider_name, provider_version, build_info: the provider's own words.
+        library: version text of the libcrypto that does TLS.
+        listed: whether a certificate that is active covers a module of this name and version.
+        certificate: the matching row of the table, also a historical one, or None.
+        warnings: what an operator should know, one sentence each.
+    """
+
+    module: str
+    sha256: str
+    provider_name: str
+    provider_version: str
+    build_info: str
+    library: str
+    listed: bool
+    certificate: str | None
+    warnings: tuple[str, ...]
+
+
+def prove(fips: Fips) -> Evidence:
+    """Switch the configured module on in this process and prove it.
+
+    Raises:
+        FipsError: the first check that failed.
+    """
+    refuse_early_imports()
+    module = find(fips.module)
+    sha256 = check_pin(module, fips.sha256)
+    with tempfile.TemporaryDirectory(prefix="fipsrelay-") as folder:
+        path = Path(folder) / "openssl.cnf"
+        path.write_text(configuration(module), encoding="utf-8", errors="surrogateescape")
+        activate(path)
+    return judge(examine(module), module, sha256, fips.unlisted_module)
+
+
+def refuse_early_imports() -> None:
+    """See that no libcrypto was loaded before."""
+    early = [name for name in EARLY if name in sys.modules]
+    if early:
+        remedy = "start with 'python -m fipsrelay twistd', and keep .pth files and sitecustomize from importing it"
+        raise FipsError("early-import", "no OpenSSL in the process yet", ", ".join(early), remedy)
+
+
+def check_pin(module: Module, pin: str | None) -> str:
+    """The file's digest, which must be the pinned one."""
+    try:
+        found = digest(module.path)
+    except OSError as error:
+        raise FipsError("module-unreadable", f"to read {module.path}", str(error), "mend its permissions") from error
+    if pin is not None and pin.lower() != found:
+        raise FipsError("module-sha256", f"sha256 {pin.lower()}", f"{found} in {module.path}", "correct fips.sha256")
+    return found
+
+
+def activate(path: Path, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Load pyOpenSSL's libcrypto with this configuration, and clear the environment for the interpreter's own one.
+
+    The bindings come alone first: ``cryptography.x509``, which pyOpenSSL imports, imports hashlib, whose libcrypto
+    would otherwise read the same configuration and share the module's image.
+    """
+    for name in VARIABLES:
+        environ.pop(name, None)
+    environ["OPENSSL_CONF"] = os.fspath(path)
+    environ["CRYPTOGRAPHY_OPENSSL_NO_LEGACY"] = "1"
+    try:
+        from cryptography.hazmat.bindings._rust import openssl
+
+        openssl.is_fips_enabled()
+    except Exception as error:
+        words = " ".join(str(error).split())
+        remedy = "reinstall pyOpenSSL and cryptography"
+        raise FipsError("library-unusable", "cryptography's bindings to load", words, remedy) from error
+    finally:
+        for name in VARIABLES:
+            environ.pop(name, None)
+
+
+def examine(module: Module) -> provider.ProviderFacts:
+    """Every check that holds whatever the module's name is."""
+    _check_enabled()
+    _check_tls(module)
+    _check_mapped(module)
+    from cryptography.hazmat.bindings import _rust
+
+    library = provider.library(Path(str(_rust.__file__)))
+    library.unload_default()
+    facts = library.facts()
+    _check_facts(facts)
+    _check_tls(module)
+    return facts
+
+
+def _check_enabled() -> None:
+    from cryptography.hazmat.bindings._rust import openssl
+
+    if not openssl.is_fips_enabled():
+        remedy = "an interpreter with file capabilities or setuid ignores OPENSSL_CONF: use a plain one"
+        raise FipsError("fips-not-enabled", "FIPS properties in force", "a libcrypto without them", remedy)
+
+
+def _check_tls(module: Module) -> None:
+    from OpenSSL import SSL
+
+    try:
+        context = SSL.Context(SSL.TLS_METHOD)
+    except SSL.Error as error:
+        raise FipsError("module-inactive", f"{module.path} to be active", explain(module), _REPLACE) from error
+    try:
+        context.set_cipher_list(_CHACHA20)
+    except SSL.Error:
+        return
+    raise FipsError("chacha20-allowed", "ChaCha20 to be refused", "it is accepted", _REPLACE)
+
+
+def _check_mapped(module: Module) -> None:
+    wanted = os.fspath(module.path)
+    files = {path for path in provider.mapped() if path == wanted or os.path.basename(path).startswith("fips.so")}
+    if files != {wanted}:
+        found = ", ".join(sorted(files)) or "no module"
+        raise FipsError("module-not-mapped", f"only {wanted} in the process", found, "see OPENSSL_CONF and fips.module")
+
+
+def _check_facts(facts: provider.ProviderFacts) -> None:
+    checks = (
+        ("cipher-provider", "AES-256-GCM from provider fips", facts.provider, "fips"),
+        ("provider-status", "provider status 1", facts.status, 1),
+        ("provider-self-test", "self-test result 1", facts.self_test, 1),
+        ("provider-others", "providers base, fips", ", ".join(sorted(facts.active)), "base, fips"),
+        ("md5-allowed", "MD5 to be refused", "available" if facts.md5 else "refused", "refused"),
+    )
+    for code, expected, found, wanted in checks:
+        if found != wanted:
+            raise FipsError(code, expected, str(found), _REPLACE)
+
+
+def explain(module: Module) -> str:
+    """Why the module did not come up, asked in a throw-away child that loads it explicitly.
+
+    Activation from a configuration file swallows the reason; an explicit load gives it back.
+    """
+    with tempfile.TemporaryDirectory(prefix="fipsrelay-") as folder:
+        path = Path(folder) / "openssl.cnf"
+        path.write_text(configuration(module, activate=False), encoding="utf-8", errors="surrogateescape")
+        environ = {**os.environ, "OPENSSL_CONF": os.fspath(path), "CRYPTOGRAPHY_OPENSSL_NO_LEGACY": "1"}
+        command = [sys.executable, "-c", _ASK_WHY]
+        try:
+            done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
+        except subprocess.TimeoutExpired:
+            return "no reason within 30 seconds"
+    return " ".join(done.stdout.split()) or "no reason given"
+
+
+def judge(facts: provider.ProviderFacts, module: Module, sha256: str, unlisted: str) -> Evidence:
+    """Look the module up and decide about an unlisted one.
+
+    Args:
+        unlisted: ``refuse`` or ``warn``.
+
+    Raises:
+        FipsError: ``module-unlisted``.
+    """
+    row = certificates.lookup(facts.name, facts.version, facts.build_info)
+    listed = row is not None and row.status == "active"
+    warnings: tuple[str, ...] = ()
+    if not listed:
+        name = f"{facts.name} {facts.version} (build {facts.build_info})"
+        found = f"{name}, certificate {row or 'none known'}"
+        if unlisted != "warn":
+            remedy = "bring a validated module, or set fips.unlisted_module: warn"
+            raise FipsError("module-unlisted", "a module with an active certificate", found, remedy)
+        warnings = (f"The FIPS module is not validated: {found}.",)
+    return Evidence(
+        module=os.fspath(module.path),
+        sha256=sha256,
+        provider_name=facts.name,
+        provider_version=facts.version,
+        build_info=facts.build_info,
+        library=facts.library,
+        listed=listed,
+        certificate=str(row) if row else None,
+        warnings=warnings,
+    )

@@ -1,0 +1,158 @@
+"""Throw-away certificates for the demo and the tests: good ones, and each kind that the relay has to refuse.
+
+Nothing made here may be trusted outside the folder it was written to: the keys lie unencrypted beside the certificates.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+#: Names of the server keys that :func:`write` makes.
+KEYS = ("p256", "p384", "p521", "rsa1024", "rsa2048", "rsa3072")
+
+
+@attrs.frozen
+class Paths:
+    """PEM files of one server and of the authority that clients should trust.
+
+    Attributes:
+        authority: certificate to trust; for a self-signed server an authority that did not sign it.
+        certificate: the server's certificate.
+        key: the server's private key, without a password.
+    """
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+def write(
+    folder: Path,
+    hosts: Sequence[str],
+    *,
+    key: str = "p256",
+    expired: bool = False,
+    self_signed: bool = False,
+    hash_name: str = "sha256",
+    stem: str = "server",
+) -> Paths:
+    """Make an authority (unless ``folder`` holds one already) and a server certificate signed by it.
+
+    A wrong name needs no switch of its own: give ``hosts`` that are not the one connected to.
+
+    Args:
+        folder: an existing folder; ``authority.pem`` in it is reused, so that several servers share one trust anchor.
+        hosts: names and IP addresses for the subject alternative name.
+        key: one of :data:`KEYS`; ``rsa1024`` is below what ``@SECLEVEL=2`` and FIPS 186-5 allow.
+        expired: a certificate that ended yesterday.
+        self_signed: signed by its own key instead of the authority.
+        hash_name: hash of the server certificate's signature, ``sha256``, ``sha384`` or ``sha512``.
+        stem: file name before the ending.
+    """
+    authority_certificate, authority_key = _authority(folder)
+    server_key = _generate(key)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fipsrelay demo intake")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    end = now + (datetime.timedelta(days=-1) if expired else datetime.timedelta(days=7))
+    signer, issuer = (server_key, name) if self_signed else (authority_key, authority_certificate.subject)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer)
+        .public_key(server_key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(end)
+        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(signer, _hash(hash_name))
+    )
+    paths = Paths(folder / "authority.pem", folder / f"{stem}.pem", folder / f"{stem}.key")
+    paths.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    _write_key(paths.key, server_key)
+    return paths
+
+
+def _authority(folder: Path) -> tuple[x509.Certificate, _PrivateKey]:
+    certificate_path, key_path = folder / "authority.pem", folder / "authority.key"
+    if certificate_path.exists():
+        loaded = serialization.load_pem_private_key(key_path.read_bytes(), None)
+        assert isinstance(loaded, ec.EllipticCurvePrivateKey)
+        return x509.load_pem_x509_certificate(certificate_path.read_bytes()), loaded
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fipsrelay throw-away authority")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=3))
+        .not_valid_after(now + datetime.timedelta(days=8))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    _write_key(key_path, key)
+    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return certificate, key
+
+
+def _generate(key: str) -> _PrivateKey:
+    if key == "p256":
+        return ec.generate_private_key(ec.SECP256R1())
+    if key == "p384":
+        return ec.generate_private_key(ec.SECP384R1())
+    if key == "p521":
+        return ec.generate_private_key(ec.SECP521R1())
+    if key in KEYS:
+        return rsa.generate_private_key(public_exponent=65537, key_size=int(key.removeprefix("rsa")))
+    raise ValueError(f"key must be one of {', '.join(KEYS)}, found {key!r}")
+
+
+def _hash(name: str) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
+    choices: dict[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = {
+        "sha256": hashes.SHA256(),
+        "sha384": hashes.SHA384(),
+        "sha512": hashes.SHA512(),
+    }
+    return choices[name]
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _write_key(path: Path, key: _PrivateKey) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )

@@ -1,0 +1,292 @@
+"""The demo: the relay as users start it, between Agent-like requests and an embedded TLS intake.
+
+``python -m fipsrelay.demo.run --once`` sends every payload once, compares what arrived with what was sent, and stops.
+Without ``--once`` it then sends a trickle until Ctrl-C, so that the statistics page has something to show.
+Only the relay's process needs the FIPS module; this one and the intake are the world around it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import attrs
+import yaml
+
+from fipsrelay.config.load import load_file
+from fipsrelay.config.model import Config
+from fipsrelay.demo import certificates
+from fipsrelay.demo.payloads import SITE, Payload, payloads
+from fipsrelay.demo.peer import IntakeProcess, executable
+
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 30.0
+REQUEST_TIMEOUT = 60.0
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the text is for the person at the terminal."""
+
+
+@attrs.frozen
+class Outcome:
+    """What became of one payload: the answer's status, and the intake's record of it or None."""
+
+    payload: Payload
+    port: int
+    status: int
+    record: Mapping[str, Any] | None
+
+    @property
+    def same(self) -> bool:
+        """Whether the right intake got the same bytes and its answer came back."""
+        payload, record = self.payload, self.record
+        return (
+            record is not None
+            and self.status == payload.expected_status == record["status"]
+            and record["host"] == record["sni"] == payload.expected_host
+            and record["method"] == payload.method
+            and record["path"] == payload.path.partition("?")[0]
+            and record["length"] == len(payload.body)
+            and record["sha256"] == hashlib.sha256(payload.body).hexdigest()
+        )
+
+
+class Relay:
+    """The relay's process, started as users start it: ``twistd -n --pidfile= fipsrelay -c FILE``."""
+
+    def __init__(self, config_file: Path, folder: Path) -> None:
+        self.log = folder / "relay.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(executable("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(config_file)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                # A Ctrl-C at the terminal belongs to this process, which stops its children in order.
+                start_new_session=True,
+            )
+
+    def wait_for(self, addresses: Sequence[tuple[str, int]]) -> None:
+        """Return when all addresses accept connections.
+
+        Raises:
+            DemoError: the relay ended, or took too long.
+        """
+        deadline = time.monotonic() + START_TIMEOUT
+        for address in addresses:
+            while not _accepts(address):
+                if self._process.poll() is not None:
+                    status = self._process.returncode
+                    raise DemoError(f"the relay refused to start (exit status {status}); it said:\n{self.tail()}")
+                if time.monotonic() > deadline:
+                    where = f"{address[0]} port {address[1]}"
+                    raise DemoError(f"{where} is not open after {START_TIMEOUT:.0f} s; the relay said:\n{self.tail()}")
+                time.sleep(0.05)
+
+    def check_alive(self) -> None:
+        """Raise DemoError when the relay has ended by itself."""
+        if self._process.poll() is not None:
+            raise DemoError(f"the relay ended with status {self._process.returncode}; it said:\n{self.tail()}")
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
+
+    def fips_line(self) -> str:
+        """The line in which the relay says what it runs on, or an empty string."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return next((line for line in lines if "FIPS" in line), "")
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit status; killed after a bound that is longer than the drain."""
+        self._process.terminate()
+        try:
+            return self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo. Exit status 0 when every payload arrived unchanged and every process ended well, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m fipsrelay.demo.run", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="send every payload once, then stop")
+    parser.add_argument(
+        "--port-range-start",
+        type=int,
+        default=int(os.environ.get("DD_FIPS_PORT_RANGE_START") or 9803),
+        help="port of the statistics page; the intakes follow (default: DD_FIPS_PORT_RANGE_START or 9803)",
+    )
+    options = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return demonstrate(options.port_range_start, once=options.once)
+    except DemoError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def demonstrate(port_range_start: int, *, once: bool) -> int:
+    """The demo between its preparations and its cleaning up; both processes have ended when this returns."""
+    with tempfile.TemporaryDirectory(prefix="fipsrelay-demo-") as name:
+        folder = Path(name)
+        preset = _preset(folder, port_range_start)
+        hosts = sorted({upstream.host for upstream in preset.upstreams.values()})
+        paths = certificates.write(folder, hosts)
+        try:
+            intake = IntakeProcess(paths)
+        except RuntimeError as error:
+            raise DemoError(str(error)) from error
+        relay = None
+        try:
+            relay = Relay(_write_config(folder, preset, paths.authority, intake.port), folder)
+            failed = _exercise(relay, intake, preset, once=once)
+        finally:
+            # Also on Ctrl-C: nothing of the demo outlives it.
+            relay_status = relay.stop() if relay else 0
+            intake_status = intake.stop()
+        for what, status in (("relay", relay_status), ("intake", intake_status)):
+            print(f"{what}: exit status {status}")
+        if relay_status and relay:
+            print(relay.tail(), file=sys.stderr)
+    return 1 if failed or relay_status or intake_status else 0
+
+
+def _exercise(relay: Relay, intake: IntakeProcess, config: Config, *, once: bool) -> int:
+    """Send, compare, show. Returns how many payloads did not arrive as they were sent."""
+    start = config.listen.port_range_start
+    ports = [start, *(each.port for each in config.intakes.values())]
+    relay.wait_for([(address, port) for port in ports for address in config.listen.addresses])
+    print(relay.fips_line() or "the relay's log has no line about FIPS")
+    known = {each.port for each in config.intakes.values()}
+    sent = [payload for payload in payloads(config.site) if start + payload.intake_offset in known]
+    outcomes = send_all(sent, start, config.listen.addresses, intake)
+    _print_table(outcomes)
+    failed = sum(not outcome.same for outcome in outcomes)
+    print(f"{len(outcomes) - failed} of {len(outcomes)} payloads arrived as they were sent")
+    print(f"statistics page: http://127.0.0.1:{start}/", flush=True)
+    if not once:
+        _trickle(relay, sent, start, config.listen.addresses)
+    return failed
+
+
+def send_all(sent: Sequence[Payload], start: int, addresses: Sequence[str], intake: IntakeProcess) -> list[Outcome]:
+    """Send payloads one after the other, over the listening addresses in turn, and match them with the records."""
+    outcomes = []
+    seen = len(intake.records())
+    for number, payload in enumerate(sent):
+        port = start + payload.intake_offset
+        status = send(payload, addresses[number % len(addresses)], port)
+        records = intake.records()
+        # One request at a time, so its record is the only new one; two would mean that it was repeated.
+        outcomes.append(Outcome(payload, port, status, records[seen] if len(records) == seen + 1 else None))
+        seen = len(records)
+    return outcomes
+
+
+def send(payload: Payload, address: str, port: int) -> int:
+    """Send one payload as an Agent does, and return the answer's status; 0 when no answer came."""
+    connection = http.client.HTTPConnection(address, port, timeout=REQUEST_TIMEOUT)
+    headers = {"Host": f"localhost:{port}", **dict(payload.headers)}
+    try:
+        body = iter(payload.chunks) if payload.chunked else payload.body or None
+        connection.request(payload.method, payload.path, body, headers, encode_chunked=payload.chunked)
+        response = connection.getresponse()
+        response.read()
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+    return response.status
+
+
+def _trickle(relay: Relay, sent: Sequence[Payload], start: int, addresses: Sequence[str]) -> None:
+    print("sending one request a second; Ctrl-C stops", flush=True)
+    small = [payload for payload in sent if len(payload.body) < 1_000_000]
+    number = 0
+    try:
+        while True:
+            payload = small[number % len(small)]
+            send(payload, addresses[number % len(addresses)], start + payload.intake_offset)
+            relay.check_alive()
+            number += 1
+            time.sleep(1)
+    except KeyboardInterrupt:
+        print(f"\nstopping after {number} more requests", flush=True)
+
+
+def _preset(folder: Path, port_range_start: int) -> Config:
+    """The preset as the relay will read it: the source of names, hosts and ports."""
+    file = folder / "preset.yaml"
+    file.write_text(yaml.safe_dump({"preset": "datadog", "listen": {"port_range_start": port_range_start}}))
+    return load_file(str(file))
+
+
+def _write_config(folder: Path, preset: Config, authority: Path, intake_port: int) -> Path:
+    file = folder / "fipsrelay.yaml"
+    document = {
+        "preset": "datadog",
+        "site": SITE,
+        "listen": {"port_range_start": preset.listen.port_range_start},
+        # A module made for the demo has no CMVP certificate; a real installation keeps `refuse`.
+        "fips": {"unlisted_module": "warn"},
+        "tls": {"trust": str(authority)},
+        "upstreams": {name: {"addresses": ["127.0.0.1"], "port": intake_port} for name in preset.upstreams},
+    }
+    file.write_text(yaml.safe_dump(document, sort_keys=False))
+    return file
+
+
+def _print_table(outcomes: Sequence[Outcome]) -> None:
+    rows = [("port", "product", "path", "bytes", "sha256", "status", "TLS", "suite", "group", "body")]
+    for outcome in outcomes:
+        payload, record = outcome.payload, outcome.record or {}
+        rows.append(
+            (
+                str(outcome.port),
+                payload.product,
+                f"{payload.method} {payload.path.partition('?')[0]}",
+                str(len(payload.body)),
+                record.get("sha256", "-")[:12],
+                str(outcome.status or "none"),
+                record.get("tls_version", "-"),
+                record.get("suite", "-"),
+                record.get("group", "-"),
+                "same" if outcome.same else "DIFFERENT",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _accepts(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Twisted's epoll reactor, calling our streams without a logging context.
+
+``callWithLogger`` around every event costs about a seventh of a small request (Twisted issue #2534). Everything that is not
+one of our streams is called exactly as before.
+"""
+
+from __future__ import annotations
+
+import errno
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.main import installReactor
+from twisted.logger import Logger
+from twisted.python.log import callWithLogger
+
+from fipsrelay.wire.streams import Stream
+
+_log = Logger()
+
+
+class RelayReactor(EPollReactor):
+    """An epoll reactor with a short way to streams."""
+
+    def doPoll(self, timeout: float | None) -> None:
+        """Wait for events and deliver them."""
+        try:
+            events = self._poller.poll(-1 if timeout is None else timeout, len(self._selectables) or 1)
+        except OSError as error:
+            if error.errno == errno.EINTR:
+                return
+            raise
+        selectables = self._selectables
+        for fd, event in events:
+            selectable = selectables.get(fd)
+            if selectable is None:
+                continue
+            if isinstance(selectable, Stream):
+                try:
+                    deliver(selectable, event)
+                except Exception:
+                    _log.failure("Unexpected error on a connection; it is closed")
+                    selectable.abort()
+            else:
+                callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
+
+    doIteration = doPoll
+
+
+def deliver(stream: Stream, event: int) -> None:
+    """Give one epoll event to a stream."""
+    if event & EPOLLIN:
+        stream.doRead()
+    elif event & EPOLLERR:
+        stream.broken()
+        return
+    elif event & EPOLLHUP:
+        # Both directions have ended. A stream that was told not to read would get this event for ever, so it reads now:
+        # what is left is at most one receive buffer.
+        stream.doRead()
+        return
+    if event & EPOLLOUT and stream.is_open:
+        stream.doWrite()
+
+
+def install() -> RelayReactor:
+    """Make it this process's reactor; must come before anything imports ``twisted.internet.reactor``."""
+    reactor = RelayReactor()
+    installReactor(reactor)
+    return reactor

@@ -1,0 +1,1 @@
+"""Tests of fipsrelay; run all with ``python -m tests``."""

@@ -1,0 +1,41 @@
+"""Run every test and say how many passed: the last line is ``N passed, N failed``.
+
+A skipped test counts as failed: what the suite needs is installed, never left out.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.reporter import TreeReporter
+from twisted.trial.runner import TestLoader, TrialRunner
+
+
+class _Reporter(TreeReporter):
+    """Trial's tree of results, with plain sums."""
+
+    def failed(self) -> int:
+        """Everything that is not a plain success or a failure that was expected."""
+        return sum(map(len, (self.failures, self.errors, self.unexpectedSuccesses, self.skips)))
+
+
+def main(arguments: list[str]) -> int:
+    """Run the tests named (``tests.test_payloads``), or all of them."""
+    loader: Any = TestLoader()
+    suite = loader.loadByNames(arguments or ["tests"], recurse=True)
+    with tempfile.TemporaryDirectory(prefix="fipsrelay-trial-") as folder:
+        runner: Any = TrialRunner(_Reporter, workingDirectory=str(Path(folder) / "trial"))
+        result: Any = runner.run(suite)
+        reporter: _Reporter = getattr(result, "_originalReporter", result)
+    failed = reporter.failed()
+    passed = reporter.successes + len(reporter.expectedFailures)
+    sys.stderr.flush()
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 0 if passed and not failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Scenarios: real processes, real sockets, certificates made at run time."""
