@@ -118,3 +118,33 @@ class MessageError(FipsrelayError):
 
     def __str__(self) -> str:
         return self.detail
+
+
+@attrs.frozen
+class PortProblem:
+    """One port that could not be bound.
+
+    Attributes:
+        frontend: the intake's name, or the statistics page.
+        address: IP address.
+        port: TCP port.
+        reason: the system's words.
+    """
+
+    frontend: str
+    address: str
+    port: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Starting frontend {self.frontend}: cannot bind socket ({self.reason}) [{self.address}:{self.port}]"
+
+
+@attrs.frozen(auto_exc=True, str=False)
+class PortsError(FipsrelayError):
+    """Ports could not be bound; every one at once. Exit status 4."""
+
+    problems: tuple[PortProblem, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))

@@ -98,7 +98,7 @@ class Intake:
 
 @attrs.frozen
 class Timeouts:
-    """Seconds, all of them."""
+    """Seconds, all of them; ``tunnel`` is how long a raw TCP connection may be silent."""
 
     connect: float = 5.0
     handshake: float = 5.0
@@ -107,6 +107,7 @@ class Timeouts:
     answer: float = 60.0
     agent_keep_alive: float = 120.0
     upstream_keep_alive: float = 45.0
+    tunnel: float = 3600.0
     drain: float = 15.0
 
 

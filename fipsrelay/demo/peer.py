@@ -1,18 +1,28 @@
-"""The intake process as its parent sees it: start, ask for the records, stop."""
+"""The demo's processes as their parent sees them: start, ask, stop."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fipsrelay.demo.certificates import Paths
 from fipsrelay.demo.intake import CONTROL_HOST, RECORDS_PATH
+
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 30.0
+READY = "fipsrelay is ready"
+
+
+class RelayError(Exception):
+    """The relay did not do what was waited for; the text says what it said."""
 
 
 class IntakeProcess:
@@ -77,6 +87,100 @@ class IntakeProcess:
             assert pipe is not None
             pipe.close()
         return process.returncode
+
+
+class RelayProcess:
+    """The relay's process, started as users start it: ``twistd -n --pidfile= fipsrelay -c FILE``.
+
+    It ends with :meth:`stop`; a Ctrl-C at the terminal belongs to the parent, which stops its children in order.
+
+    Args:
+        config_file: its configuration.
+        environ: what to add to the environment.
+
+    Attributes:
+        pid: its process id.
+    """
+
+    def __init__(self, config_file: Path, environ: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [str(executable("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(config_file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environ or {})},
+            cwd=config_file.parent,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._changed:
+                self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def output(self) -> str:
+        """Everything that it has printed so far."""
+        with self._changed:
+            return "\n".join(self._lines)
+
+    def wait_for(self, words: str = READY, timeout: float = START_TIMEOUT) -> str:
+        """The first line with ``words`` in it, as soon as there is one.
+
+        Raises:
+            RelayError: the relay ended, or took longer than ``timeout`` seconds.
+        """
+
+        def found() -> str | None:
+            return next((line for line in self._lines if words in line), None)
+
+        with self._changed:
+            self._changed.wait_for(lambda: found() is not None or self._ended, timeout)
+            line = found()
+            said = "\n".join(self._lines[-12:])
+            ended = self._ended
+        if line is not None:
+            return line
+        if ended:
+            raise RelayError(f"the relay ended with status {self._process.wait()}; it said:\n{said}")
+        raise RelayError(f"no line with '{words}' within {timeout:.0f} s; the relay said:\n{said}")
+
+    def check_alive(self) -> None:
+        """Raise RelayError when the relay has ended by itself."""
+        if self._process.poll() is not None:
+            raise RelayError(f"the relay ended with status {self._process.returncode}; it said:\n{self.output}")
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self._process.terminate()
+
+    def wait(self, timeout: float = STOP_TIMEOUT) -> int:
+        """Its exit status, when it has ended by itself; killed after ``timeout`` seconds."""
+        try:
+            status = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        self._reader.join()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return status
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit status; killed after a bound that is longer than the drain."""
+        self.terminate()
+        return self.wait()
 
 
 def executable(name: str) -> Path:

@@ -12,8 +12,6 @@ import hashlib
 import http.client
 import os
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,10 +27,8 @@ from fipsrelay.config.load import load_file
 from fipsrelay.config.model import Config
 from fipsrelay.demo import certificates
 from fipsrelay.demo.payloads import SITE, Payload, payloads
-from fipsrelay.demo.peer import IntakeProcess, executable
+from fipsrelay.demo.peer import IntakeProcess, RelayError, RelayProcess
 
-START_TIMEOUT = 30.0
-STOP_TIMEOUT = 30.0
 REQUEST_TIMEOUT = 60.0
 
 
@@ -42,10 +38,19 @@ class DemoError(Exception):
 
 @attrs.frozen
 class Outcome:
-    """What became of one payload: the answer's status, and the intake's record of it or None."""
+    """What became of one payload.
+
+    Attributes:
+        payload: as sent.
+        port: where it was sent.
+        host: the Host field that its intake must see.
+        status: of the answer; 0 when none came.
+        record: the intake's record of it, or None.
+    """
 
     payload: Payload
     port: int
+    host: str
     status: int
     record: Mapping[str, Any] | None
 
@@ -56,69 +61,13 @@ class Outcome:
         return (
             record is not None
             and self.status == payload.expected_status == record["status"]
-            and record["host"] == record["sni"] == payload.expected_host
+            and record["host"] == self.host
+            and record["sni"] == payload.expected_host
             and record["method"] == payload.method
             and record["path"] == payload.path.partition("?")[0]
             and record["length"] == len(payload.body)
             and record["sha256"] == hashlib.sha256(payload.body).hexdigest()
         )
-
-
-class Relay:
-    """The relay's process, started as users start it: ``twistd -n --pidfile= fipsrelay -c FILE``."""
-
-    def __init__(self, config_file: Path, folder: Path) -> None:
-        self.log = folder / "relay.log"
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(executable("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(config_file)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-                # A Ctrl-C at the terminal belongs to this process, which stops its children in order.
-                start_new_session=True,
-            )
-
-    def wait_for(self, addresses: Sequence[tuple[str, int]]) -> None:
-        """Return when all addresses accept connections.
-
-        Raises:
-            DemoError: the relay ended, or took too long.
-        """
-        deadline = time.monotonic() + START_TIMEOUT
-        for address in addresses:
-            while not _accepts(address):
-                if self._process.poll() is not None:
-                    status = self._process.returncode
-                    raise DemoError(f"the relay refused to start (exit status {status}); it said:\n{self.tail()}")
-                if time.monotonic() > deadline:
-                    where = f"{address[0]} port {address[1]}"
-                    raise DemoError(f"{where} is not open after {START_TIMEOUT:.0f} s; the relay said:\n{self.tail()}")
-                time.sleep(0.05)
-
-    def check_alive(self) -> None:
-        """Raise DemoError when the relay has ended by itself."""
-        if self._process.poll() is not None:
-            raise DemoError(f"the relay ended with status {self._process.returncode}; it said:\n{self.tail()}")
-
-    def tail(self) -> str:
-        """The last lines of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
-
-    def fips_line(self) -> str:
-        """The line in which the relay says what it runs on, or an empty string."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        return next((line for line in lines if "FIPS" in line), "")
-
-    def stop(self) -> int:
-        """SIGTERM, and its exit status; killed after a bound that is longer than the drain."""
-        self._process.terminate()
-        try:
-            return self._process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return demonstrate(options.port_range_start, once=options.once)
-    except DemoError as error:
+    except (DemoError, RelayError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -155,7 +104,7 @@ def demonstrate(port_range_start: int, *, once: bool) -> int:
             raise DemoError(str(error)) from error
         relay = None
         try:
-            relay = Relay(_write_config(folder, preset, paths.authority, intake.port), folder)
+            relay = RelayProcess(_write_config(folder, preset, paths.authority, intake.port))
             failed = _exercise(relay, intake, preset, once=once)
         finally:
             # Also on Ctrl-C: nothing of the demo outlives it.
@@ -164,16 +113,15 @@ def demonstrate(port_range_start: int, *, once: bool) -> int:
         for what, status in (("relay", relay_status), ("intake", intake_status)):
             print(f"{what}: exit status {status}")
         if relay_status and relay:
-            print(relay.tail(), file=sys.stderr)
+            print(relay.output, file=sys.stderr)
     return 1 if failed or relay_status or intake_status else 0
 
 
-def _exercise(relay: Relay, intake: IntakeProcess, config: Config, *, once: bool) -> int:
+def _exercise(relay: RelayProcess, intake: IntakeProcess, config: Config, *, once: bool) -> int:
     """Send, compare, show. Returns how many payloads did not arrive as they were sent."""
     start = config.listen.port_range_start
-    ports = [start, *(each.port for each in config.intakes.values())]
-    relay.wait_for([(address, port) for port in ports for address in config.listen.addresses])
-    print(relay.fips_line() or "the relay's log has no line about FIPS")
+    relay.wait_for()
+    print(*(line for line in relay.output.splitlines() if "FIPS" in line), sep="\n")
     known = {each.port for each in config.intakes.values()}
     sent = [payload for payload in payloads(config.site) if start + payload.intake_offset in known]
     outcomes = send_all(sent, start, config.listen.addresses, intake)
@@ -195,7 +143,8 @@ def send_all(sent: Sequence[Payload], start: int, addresses: Sequence[str], inta
         status = send(payload, addresses[number % len(addresses)], port)
         records = intake.records()
         # One request at a time, so its record is the only new one; two would mean that it was repeated.
-        outcomes.append(Outcome(payload, port, status, records[seen] if len(records) == seen + 1 else None))
+        record = records[seen] if len(records) == seen + 1 else None
+        outcomes.append(Outcome(payload, port, f"{payload.expected_host}:{intake.port}", status, record))
         seen = len(records)
     return outcomes
 
@@ -216,7 +165,7 @@ def send(payload: Payload, address: str, port: int) -> int:
     return response.status
 
 
-def _trickle(relay: Relay, sent: Sequence[Payload], start: int, addresses: Sequence[str]) -> None:
+def _trickle(relay: RelayProcess, sent: Sequence[Payload], start: int, addresses: Sequence[str]) -> None:
     print("sending one request a second; Ctrl-C stops", flush=True)
     small = [payload for payload in sent if len(payload.body) < 1_000_000]
     number = 0
@@ -274,14 +223,6 @@ def _print_table(outcomes: Sequence[Outcome]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _accepts(address: tuple[str, int]) -> bool:
-    try:
-        socket.create_connection(address, timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

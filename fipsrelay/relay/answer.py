@@ -3,202 +3,203 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from fipsrelay.errors import MessageError
+from fipsrelay.wire.heads import HeadReader
 from fipsrelay.wire.http1 import (
-    CHUNKED,
-    HEAD_END,
-    UNTIL_CLOSE,
     Body,
     RequestHead,
     ResponseHead,
+    UntilCloseBody,
     body_of,
     encode_chunk,
     last_chunk,
     parse_response,
 )
 
-if TYPE_CHECKING:
-    from fipsrelay.relay.exchange import Exchange
+_JOIN = 16384  # a head and a body up to this size leave in one write
+_MESSAGE = 400  # with the head below the 500 bytes that `datadog-agent diagnose` prints
 
-_WINDOW = 8192
-_JOIN = 16384
-_MESSAGE = 400
+
+class Asker(Protocol):
+    """Who waits for the answer.
+
+    Attributes:
+        closing: whether the agent's connection ends with this answer; may be set here.
+    """
+
+    closing: bool
+
+    def answer_begun(self, status: int, upstream_stays: bool) -> None:
+        """A final head has come; ``upstream_stays`` tells whether its connection goes on after the answer."""
+
+    def to_agent(self, data: bytes | memoryview) -> None:
+        """Send to the agent; a slow agent pauses the upstream."""
+
+    def answer_progress(self) -> None:
+        """Some, not all of the answer has been read."""
+
+    def answered(self) -> None:
+        """All of the answer has been handed to ``to_agent``."""
+
+    def answer_failed(self, code: str, detail: str) -> None:
+        """There will be no (complete) answer."""
+
+    def upstream_drained(self) -> None:
+        """The upstream takes bytes again."""
+
+    def upstream_gone(self) -> None:
+        """The connection has ended although nothing of the answer is missing."""
 
 
 class Answer:
-    """Uses the upstream's stream while it is lent to an exchange.
+    """Uses the upstream's stream while it is lent to an exchange; serves one request after the other.
+
+    Args:
+        asker: who is told.
+        head_size: largest head in bytes.
+        header_lines: most lines of a head.
 
     Attributes:
         head_sent: the agent has got (some of) an answer.
-        done: the agent has got all of it.
+        done: it has got all of it.
         reusable: the upstream connection can carry another request.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, asker: Asker, head_size: int, header_lines: int) -> None:
+        self._asker = asker
+        self._heads = HeadReader(head_size)
+        self._header_lines = header_lines
         self.head_sent = False
-        self.done = False
-        self.reusable = False
-        self._exchange = exchange
-        self._method = b""
-        self._http10 = False
-        self._partial = b""
-        self._body: Body | None = None
-        self._rechunk = False
 
     def begin(self, request: RequestHead) -> None:
         """Wait for the answer to ``request``."""
         self._method = request.method
         self._http10 = request.http10
-        self._partial = b""
-        self._body = None
+        self._body: Body | None = None
+        self._rechunk = False
         self.head_sent = self.done = self.reusable = False
 
     # -- the upstream's stream
 
     def stream_data(self, view: memoryview) -> None:
         """Bytes from the upstream."""
+        if self.done:
+            self.reusable = False  # nothing was asked that these could belong to
+            self._asker.upstream_gone()
+            return
         try:
-            self._read(view)
+            position = self._read(view)
         except MessageError as error:
-            self._exchange.upstream_failed("upstream-http", 502, "answer", f"broken HTTP: {error}")
+            self._asker.answer_failed("upstream-http", f"broken HTTP: {error}")
+            return
+        if not self.done:
+            self._asker.answer_progress()
+            return
+        if position < len(view):
+            self.reusable = False
+        self._asker.answered()
 
     def stream_drained(self) -> None:
         """The upstream takes bytes again."""
-        self._exchange.upstream_drained()
+        self._asker.upstream_drained()
 
     def stream_eof(self) -> None:
         """close_notify: the end of an answer without a length, and of nothing else."""
-        body = self._body
-        if body is not None and not body.done and not hasattr(body, "remaining") and self._until_close:
-            self.reusable = False
-            self._end(body)
-        elif not self.done:
-            self._exchange.upstream_lost(None)
+        if self.done:
+            self._asker.upstream_gone()
+        elif isinstance(self._body, UntilCloseBody):
+            self._end(self._body)
+            self._asker.answered()
         else:
-            self._early_end()
+            self._lost("the upstream closed the connection")
 
     def stream_lost(self, reason: Exception | None) -> None:
         """The upstream's connection broke."""
         if self.done:
-            self._early_end()
+            self._asker.upstream_gone()
         else:
-            self._exchange.upstream_lost(reason)
+            self._lost("the upstream's connection broke")
 
-    def _early_end(self) -> None:
-        """The upstream answered and closed while the request's body is still coming: the rest is thrown away."""
-        self._exchange.discard_rest()
+    def _lost(self, what: str) -> None:
+        when = "in the middle of its answer" if self.head_sent else "before it answered"
+        self._asker.answer_failed("upstream-closed", f"{what} {when}")
 
     # -- reading
 
-    _until_close = False
-
-    def _read(self, view: memoryview) -> None:
+    def _read(self, view: memoryview) -> int:
+        """Read up to the end of the answer; returns the position after what was used."""
         position, length = 0, len(view)
-        exchange = self._exchange
-        while position < length:
-            if self.done:
-                self.reusable = False  # bytes after the answer: whatever they are, they are not another request's
-                exchange.discard_rest()
-                return
+        while position < length and not self.done:
             if self._body is None:
-                position = self._read_head(view, position)
+                head, position = self._heads.feed(view, position)
+                if head is not None:
+                    position = self._read_head(head, view, position)
             else:
-                position = self._read_body(view, position)
-        if not self.done:
-            exchange.progress()
+                position = self._read_body(self._body, view, position)
+        return position
 
-    def _read_head(self, view: memoryview, position: int) -> int:
-        limit = self._exchange.factory.limits.head_size
-        begun = len(self._partial)
-        window = bytes(view[position : position + (limit if begun else _WINDOW)])
-        if begun:
-            window = self._partial + window
-        end = window.find(HEAD_END)
-        if end < 0 and not begun and len(window) < len(view) - position:
-            window = bytes(view[position : position + limit])
-            end = window.find(HEAD_END)
-        if end < 0 or end + 4 > limit:
-            if len(window) >= limit:
-                raise MessageError("head-too-large", 502, "the answer's head is too large")
-            self._partial = window
-            return len(view)
-        self._partial = b""
-        end += 4
-        head = parse_response(window[:end], self._method, self._exchange.factory.limits.header_lines)
-        position += end - begun
+    def _read_head(self, data: bytes, view: memoryview, position: int) -> int:
+        head = parse_response(data, self._method, self._header_lines)
         if head.status < 200:
             self._pass_interim(head)
             return position
-        return self._begin(head, view, position)
+        asker = self._asker
+        length = head.body
+        assert length is not None
+        self.reusable = head.keep_alive
+        asker.answer_begun(head.status, head.keep_alive)
+        self._rechunk = length < 0 and not self._http10
+        if length < 0 and self._http10:
+            asker.closing = True  # HTTP/1.0 knows no other end of such a body
+        framing = b"\r\nTransfer-Encoding: chunked" if self._rechunk else b""
+        if asker.closing:
+            framing += b"\r\nConnection: close"
+        elif self._http10:
+            framing += b"\r\nConnection: keep-alive"
+        answer = head.rebuild(framing)
+        self.head_sent = True
+        if 0 <= length <= min(_JOIN, len(view) - position):
+            asker.to_agent(answer + view[position : position + length])
+            self.done = True
+            return position + length
+        asker.to_agent(answer)
+        self._body = body_of(length)
+        return position
 
     def _pass_interim(self, head: ResponseHead) -> None:
         if head.status == 101:
             raise MessageError("bad-head", 502, "an upgrade that nobody asked for")
         if not self._http10:  # RFC 9110 §15.2: not for HTTP/1.0
-            self._exchange.write_agent(head.rebuild())
+            self._asker.to_agent(head.rebuild())
 
-    def _begin(self, head: ResponseHead, view: memoryview, position: int) -> int:
-        exchange = self._exchange
-        length = head.body
-        assert length is not None
-        self.reusable = head.keep_alive
-        self._until_close = length == UNTIL_CLOSE
-        self._rechunk = length < 0 and not self._http10
-        if length < 0 and self._http10:
-            exchange.closing = True
-        framing = b"\r\nTransfer-Encoding: chunked" if self._rechunk else b""
-        if exchange.closing:
-            framing += b"\r\nConnection: close"
-        elif self._http10:
-            framing += b"\r\nConnection: keep-alive"
-        data = head.rebuild(framing)
-        exchange.counters.requests[head.status] += 1
-        self.head_sent = True
-        if 0 <= length <= min(_JOIN, len(view) - position):
-            if length:
-                data += view[position : position + length]
-            exchange.write_agent(data)
-            self.done = True
-            exchange.maybe_finished()
-            return position + length
-        exchange.write_agent(data)
-        self._body = body_of(length)
-        return position
-
-    def _read_body(self, view: memoryview, position: int) -> int:
-        body = self._body
-        assert body is not None
+    def _read_body(self, body: Body, view: memoryview, position: int) -> int:
         pieces, position = body.feed(view, position)
         if self._rechunk:
             data = encode_chunk(pieces)
             if data:
-                self._exchange.write_agent(data)
+                self._asker.to_agent(data)
         else:
             for piece in pieces:
-                self._exchange.write_agent(piece)
+                self._asker.to_agent(piece)
         if body.done:
             self._end(body)
         return position
 
     def _end(self, body: Body) -> None:
         if self._rechunk:
-            self._exchange.write_agent(last_chunk(body.trailers))
-        self.done = True
+            self._asker.to_agent(last_chunk(body.trailers))
         self._body = None
-        self._exchange.answered()
+        self.done = True
 
 
-def local_answer(status: int, code: str, text: str, close: bool, head_only: bool) -> bytes:
-    """An answer of the relay's own: one line that fits what the Agent's diagnosis prints (500 bytes)."""
-    message = text.replace("\n", " ").encode("ascii", "replace")[:_MESSAGE] + b"\n"
-    phrase = HTTPStatus(status).phrase
+def local_answer(status: int, code: str, text: str, *, close: bool, head_only: bool) -> bytes:
+    """An answer of the relay's own: one line that fits what the Agent's diagnosis prints."""
+    message = " ".join(text.split()).encode("ascii", "replace")[:_MESSAGE] + b"\n"
     head = (
-        f"HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain\r\nContent-Length: {len(message)}\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"Content-Type: text/plain\r\nContent-Length: {len(message)}\r\n"
         f"Fipsrelay-Error: {code}\r\n" + ("Connection: close\r\n" if close else "") + "\r\n"
     ).encode("ascii")
     return head if head_only else head + message
-
-
-__all__ = ["CHUNKED", "Answer", "local_answer"]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import attrs
 from OpenSSL import SSL
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 
 from fipsrelay.config.model import Timeouts, Tls, Upstream
 from fipsrelay.crypto import context as crypto
@@ -16,7 +17,8 @@ from fipsrelay.crypto.policy import judge
 from fipsrelay.errors import UpstreamError
 from fipsrelay.upstream.resolve import resolve
 from fipsrelay.wire.deadlines import NEVER, Deadlines
-from fipsrelay.wire.streams import ReadBuffer, TlsStream
+from fipsrelay.wire.streams import ReadBuffer
+from fipsrelay.wire.tls import TlsStream
 
 
 @attrs.frozen
@@ -158,7 +160,7 @@ class Attempt:
             self.stream_lost(OSError(number, os.strerror(number)))
             return
         means = self._means
-        self._stream = TlsStream(sock, means.reactor, means.buffer, means.context, self._upstream.host)
+        self._stream = TlsStream(sock, means.reactor, means.buffer, means.context, server_name(self._upstream.host))
         self.deadline = means.deadlines.now() + means.timeouts.connect
         self._stream.start(self)
 
@@ -182,6 +184,11 @@ class Attempt:
         if self._stream is not None:
             self._stream.abort()
             self._stream = None
+
+
+def server_name(host: str) -> bytes | None:
+    """What to send as SNI: an IP address is never sent (RFC 6066 §3)."""
+    return None if isIPAddress(host) or isIPv6Address(host) else host.encode("ascii")
 
 
 def describe(reason: Exception | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fipsrelay.config.model import Upstream
 from fipsrelay.upstream.connect import Attempt, Caller, Means
 from fipsrelay.wire.deadlines import NEVER
-from fipsrelay.wire.streams import TlsStream
+from fipsrelay.wire.tls import TlsStream
 
 
 class _Idle:

@@ -1,7 +1,7 @@
 """Deadlines for thousands of connections at the price of one timer.
 
-A timer a request would cost more than the request's parsing. Here a connection writes one float, and a sweep compares them.
-Precision is the sweep's interval, which is fine for timeouts of seconds.
+A timer a request would cost more than the request's parsing. Here a connection writes one float, and a sweep compares
+them. Precision is the sweep's interval, which is fine for timeouts of seconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Twisted's epoll reactor, calling our streams without a logging context.
 
-``callWithLogger`` around every event costs about a seventh of a small request (Twisted issue #2534). Everything that is not
-one of our streams is called exactly as before.
+``callWithLogger`` around every event costs about a seventh of a small request (Twisted issue #2534). Everything that is
+not one of our streams is called exactly as before.
 """
 
 from __future__ import annotations

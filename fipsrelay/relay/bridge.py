@@ -1,0 +1,155 @@
+"""Raw TCP: one agent connection, one upstream connection, every byte as it comes, each direction ending by itself."""
+
+from __future__ import annotations
+
+from fipsrelay.errors import UpstreamError
+from fipsrelay.relay.frontend import Frontend
+from fipsrelay.upstream.connect import Attempt, describe
+from fipsrelay.wire.deadlines import NEVER
+from fipsrelay.wire.streams import PlainStream, Stream
+from fipsrelay.wire.tls import TlsStream
+
+
+class Bridge:
+    """Relays one agent connection. The agent is not read before the upstream connection is there.
+
+    Args:
+        frontend: the port that it came in by.
+
+    Attributes:
+        deadline: see ``wire.deadlines``.
+    """
+
+    def __init__(self, frontend: Frontend) -> None:
+        self.deadline = NEVER
+        self.counters = frontend.counters
+        self._frontend = frontend
+        self._pool = frontend.pool()
+        self._agent: PlainStream
+        self._attempt: Attempt | None = None
+        self._sides: tuple[_AgentSide, _UpstreamSide] | None = None
+
+    def makeConnection(self, stream: PlainStream) -> None:
+        """Twisted's ``Port`` hands over the accepted connection."""
+        self._agent = stream
+        self._frontend.opened(self)
+        self._frontend.deadlines.watch(self)
+        self._attempt = self._pool.attempt(self)
+        self._attempt.start()
+
+    def connected(self, stream: TlsStream) -> None:
+        """Relay from now on."""
+        self._attempt = None
+        agent, upstream = self._sides = _AgentSide(self, self._agent), _UpstreamSide(self, stream)
+        agent.other, upstream.other = upstream, agent
+        self.touch()
+        stream.resume()
+        self._agent.resume()
+
+    def refused(self, error: UpstreamError) -> None:
+        """Raw TCP has no words for this, so the agent sees a reset."""
+        self._attempt = None
+        self._frontend.failed(error)
+        self.abort()
+
+    def drain(self) -> None:
+        """Nothing to do: where a conversation ends, only its two sides know. ``abort`` follows when the time is up."""
+
+    def expired(self) -> None:
+        """No byte in either direction for too long."""
+        self.counters.errors["tunnel-timeout"] += 1
+        self.abort()
+
+    def touch(self) -> None:
+        """Something has happened."""
+        self.deadline = self._frontend.deadlines.now() + self._frontend.timeouts.tunnel
+
+    def ended(self) -> None:
+        """A direction has ended or gone out; close when that is true of both."""
+        if self._sides and all(side.ended and not side.stream.unsent for side in self._sides):
+            for side in self._sides:
+                side.stream.close()
+            self._gone()
+
+    def agent_lost(self) -> None:
+        """The agent's connection broke."""
+        self.counters.errors["agent-closed"] += 1
+        self.abort()
+
+    def upstream_lost(self, reason: Exception | None) -> None:
+        """The upstream's connection broke: the agent must not take this for an end in order."""
+        upstream = self._pool.upstream
+        where = f"{upstream.host}:{upstream.port}"
+        self._frontend.failed(UpstreamError("upstream-closed", 502, upstream.name, where, "answer", describe(reason)))
+        self.abort()
+
+    def abort(self) -> None:
+        """Cut both sides."""
+        self._agent.abort(reset=True)
+        if self._sides:
+            self._sides[1].stream.abort(reset=True)
+        self._gone()
+
+    def _gone(self) -> None:
+        self.deadline = NEVER
+        if self._attempt is not None:
+            self._attempt.cancel()
+            self._attempt = None
+        self._frontend.deadlines.forget(self)
+        self._frontend.closed(self)
+
+
+class _Side:
+    """What one stream gives goes to the other.
+
+    Attributes:
+        other: the side that takes.
+        ended: this side sends no more.
+    """
+
+    other: _Side
+
+    def __init__(self, bridge: Bridge, stream: Stream) -> None:
+        self.stream = stream
+        self.ended = False
+        self._bridge = bridge
+        self._counters = bridge.counters
+        stream.user = self
+
+    def stream_data(self, view: memoryview) -> None:
+        """Pass it on; a slow taker pauses this side."""
+        self._bridge.touch()
+        if not self.other.stream.write(view):
+            self.stream.pause()
+
+    def stream_drained(self) -> None:
+        """This side has taken what was kept."""
+        self._bridge.touch()
+        if self.other.ended:
+            self._bridge.ended()
+        else:
+            self.other.stream.resume()
+
+    def stream_eof(self) -> None:
+        """This side sends no more."""
+        self.ended = True
+        self.other.stream.write_eof()
+        self._bridge.ended()
+
+
+class _AgentSide(_Side):
+    def stream_data(self, view: memoryview) -> None:
+        self._counters.bytes_in += len(view)
+        super().stream_data(view)
+
+    def stream_lost(self, reason: Exception | None) -> None:
+        self._bridge.agent_lost()
+
+
+class _UpstreamSide(_Side):
+    def stream_data(self, view: memoryview) -> None:
+        self._counters.bytes_out += len(view)
+        super().stream_data(view)
+
+    def stream_lost(self, reason: Exception | None) -> None:
+        self._bridge.upstream_lost(reason)

@@ -1,0 +1,116 @@
+"""What the connections of one intake port share, and the account of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from fipsrelay.config.model import Intake, Limits, Timeouts
+from fipsrelay.counters import IntakeCounters
+from fipsrelay.errors import AgentError, MessageError, UpstreamError
+from fipsrelay.relay.room import Room
+from fipsrelay.relay.routes import Routes
+from fipsrelay.upstream.pool import Pool
+from fipsrelay.wire.deadlines import Deadlines
+
+_log = Logger()
+
+
+class AgentConnection(Protocol):
+    """An exchange or a bridge."""
+
+    def drain(self) -> None:
+        """Finish what is under way, take nothing new, and close."""
+
+    def abort(self) -> None:
+        """Cut it now."""
+
+
+class Frontend:
+    """One intake port.
+
+    Args:
+        intake: its configuration.
+        pools: of all upstreams, by name.
+        counters: where to count.
+        timeouts, limits: of the configuration.
+        deadlines: who watches the time.
+        reactor: Twisted's.
+        room: of the process.
+
+    Attributes:
+        draining: no further requests are taken.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        pools: Mapping[str, Pool],
+        counters: IntakeCounters,
+        timeouts: Timeouts,
+        limits: Limits,
+        deadlines: Deadlines,
+        reactor: Any,
+        room: Room,
+    ) -> None:
+        self.intake = intake
+        self.counters = counters
+        self.timeouts = timeouts
+        self.limits = limits
+        self.deadlines = deadlines
+        self.reactor = reactor
+        self.draining = False
+        self._pools = pools
+        self._routes = Routes(intake)
+        self._connections: set[AgentConnection] = set()
+        self._room = room
+        self._drained: Deferred[None] | None = None
+
+    def pool(self, target: bytes = b"") -> Pool:
+        """Where a request for ``target`` goes; without one, where the port's bytes go."""
+        return self._pools[self._routes.choose(target)]
+
+    def opened(self, connection: AgentConnection) -> None:
+        """An agent connection begins."""
+        self._connections.add(connection)
+        self.counters.connections += 1
+        self.counters.open_connections += 1
+        self._room.enter()
+
+    def closed(self, connection: AgentConnection) -> None:
+        """An agent connection has ended; more than once is fine."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self.counters.open_connections -= 1
+            self._room.leave()
+            self._tell_drained()
+
+    def failed(self, error: UpstreamError | AgentError | MessageError) -> None:
+        """Count and log a failure; the one place where it is logged."""
+        self.counters.errors[error.code] += 1
+        write = _log.warn if isinstance(error, UpstreamError) else _log.info
+        write("{intake}: {error} [{code}]", intake=self.intake.name, error=str(error), code=error.code)
+
+    def drain(self) -> Deferred[None]:
+        """Let requests finish and take no further ones; fires when no connection is left."""
+        self.draining = True
+        self._drained = drained = Deferred()
+        for connection in list(self._connections):
+            connection.drain()
+        self._tell_drained()
+        return drained
+
+    def _tell_drained(self) -> None:
+        if self._drained is not None and not self._connections:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def abort(self) -> None:
+        """Cut what is left."""
+        if self._connections:
+            _log.warn("{intake}: {count} connections cut", intake=self.intake.name, count=len(self._connections))
+        for connection in list(self._connections):
+            connection.abort()

@@ -1,0 +1,256 @@
+"""How is it put together: the listening sockets, the tree of services, start and drain.
+
+Everything here runs after the gate. Sockets are bound while the tree is made, before twistd forks or gives up
+privileges, so that every port that is taken is reported at once and on the terminal.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.logger import Logger
+
+from fipsrelay.config.model import Config
+from fipsrelay.counters import Counters, IntakeCounters
+from fipsrelay.crypto import context
+from fipsrelay.crypto.gate import Evidence
+from fipsrelay.errors import PortProblem, PortsError
+from fipsrelay.observe import page
+from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
+from fipsrelay.relay.frontend import Frontend
+from fipsrelay.relay.room import Room
+from fipsrelay.upstream.connect import Means
+from fipsrelay.upstream.pool import Pool
+from fipsrelay.wire.deadlines import Deadlines
+from fipsrelay.wire.streams import ReadBuffer
+
+PAGE = "statistics"
+BACKLOG = 1024
+SWEEP_INTERVAL = 0.5
+
+_log = Logger()
+
+
+def make(config: Config, evidence: Evidence, reactor: Any) -> IService:
+    """The tree of services of a process that has passed the gate, with its sockets bound.
+
+    Raises:
+        FipsError: OpenSSL does not take the policy.
+        ConfigError: the trust bundle cannot be used.
+        PortsError: ports are taken.
+    """
+    tls = context.build(config.tls)
+    return Relay(config, evidence, tls, bind(config), reactor)
+
+
+def bind(config: Config) -> dict[str, list[socket.socket]]:
+    """Bind every port, by intake name and ``PAGE``, and listen on it.
+
+    A host without IPv6 has no ``::1``; that is no reason not to serve its Agent on 127.0.0.1.
+
+    Raises:
+        PortsError: all ports that could not be bound; none is left bound then.
+    """
+    ports = [(PAGE, config.listen.port_range_start), *((each.name, each.port) for each in config.intakes.values())]
+    bound: dict[str, list[socket.socket]] = {name: [] for name, _ in ports}
+    problems = []
+    for address in config.listen.addresses:
+        if address == "::1" and len(config.listen.addresses) > 1 and not _has_address(address):
+            _log.warn("There is no {address} on this host: nothing listens there", address=address)
+            continue
+        for name, port in ports:
+            try:
+                bound[name].append(_listen(address, port))
+            except OSError as error:
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                problems.append(PortProblem(name, address, port, reason))
+    if problems:
+        for sock in (sock for sockets in bound.values() for sock in sockets):
+            sock.close()
+        raise PortsError(tuple(problems))
+    return bound
+
+
+def _has_address(address: str) -> bool:
+    try:
+        _listen(address, 0).close()
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return True
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.create_server((address, port), family=family, backlog=BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+class Stages(MultiService):
+    """Stops its services one after the other, the last one first, each when the one after it has stopped."""
+
+    def stopService(self) -> Deferred[None]:
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for service in reversed(list(self)):
+            await maybeDeferred(service.stopService)
+
+
+class Relay(Stages):
+    """The whole process: timekeeping, upstreams, page, and on top of them the intakes, which stop first.
+
+    Args:
+        config: of the operator.
+        evidence: of the gate.
+        tls: context with the policy.
+        sockets: from ``bind``.
+        reactor: Twisted's.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        evidence: Evidence,
+        tls: SSL.Context,
+        sockets: Mapping[str, Sequence[socket.socket]],
+        reactor: Any,
+    ) -> None:
+        super().__init__()
+        self.setName("fipsrelay")
+        self._evidence = evidence
+        self._counters = Counters(time.time(), {name: IntakeCounters() for name in config.intakes})
+        deadlines = Deadlines(reactor, SWEEP_INTERVAL)
+        buffer = ReadBuffer()
+        means = Means(reactor, buffer, deadlines, tls, config.tls, config.timeouts)
+        pools = {name: Pool(upstream, means) for name, upstream in config.upstreams.items()}
+        room = Room(config.limits.connections)
+        self.addService(Timekeeping(deadlines))
+        self.addService(Upstreams(pools))
+        self.addService(Page(page.site(self._text), sockets[PAGE], reactor))
+        intakes = MultiService()
+        intakes.setName("intakes")
+        for name, intake in config.intakes.items():
+            counters = self._counters.intakes[name]
+            frontend = Frontend(intake, pools, counters, config.timeouts, config.limits, deadlines, reactor, room)
+            intakes.addService(Intake(frontend, sockets[name], buffer, room, reactor))
+        self.addService(intakes)
+
+    def startService(self) -> None:
+        """Say what the gate found, then start."""
+        for line in self._evidence.lines():
+            _log.info("FIPS {line}", line=line)
+        super().startService()
+        _log.info("fipsrelay is ready: {count} intakes", count=len(self._counters.intakes))
+
+    def _text(self) -> str:
+        return page.render(self._counters, tuple(self._evidence.lines()), time.time())
+
+
+class Timekeeping(Service):
+    """Sweeps the deadlines."""
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self.setName("timekeeping")
+        self._deadlines = deadlines
+
+    def startService(self) -> None:
+        super().startService()
+        self._deadlines.start()
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._deadlines.stop()
+
+
+class Upstreams(Service):
+    """Closes the free upstream connections in the end."""
+
+    def __init__(self, pools: Mapping[str, Pool]) -> None:
+        self.setName("upstreams")
+        self._pools = pools
+
+    def stopService(self) -> None:
+        super().stopService()
+        for pool in self._pools.values():
+            pool.close()
+
+
+class Page(Service):
+    """The statistics page."""
+
+    def __init__(self, factory: IProtocolFactory, sockets: Sequence[socket.socket], reactor: Any) -> None:
+        self.setName(PAGE)
+        self._factory = factory
+        self._sockets = sockets
+        self._reactor = reactor
+        self._ports: list[IListeningPort] = []
+
+    def startService(self) -> None:
+        super().startService()
+        for sock in self._sockets:
+            self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, self._factory))
+            sock.close()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(_stop_listening(self._ports))
+
+
+class Intake(Service):
+    """One intake on all of its addresses; stopping drains it.
+
+    Args:
+        frontend: what its connections share.
+        sockets: bound and listening.
+        buffer, room: of the process.
+        reactor: Twisted's.
+    """
+
+    def __init__(
+        self, frontend: Frontend, sockets: Sequence[socket.socket], buffer: ReadBuffer, room: Room, reactor: Any
+    ) -> None:
+        self.setName(frontend.intake.name)
+        self._frontend = frontend
+        self._sockets = sockets
+        self._buffer = buffer
+        self._room = room
+        self._reactor = reactor
+        self._ports: list[IntakePort] = []
+
+    def startService(self) -> None:
+        """Accept connections."""
+        super().startService()
+        factory = ProxyFactory(self._frontend)
+        for sock in self._sockets:
+            self._ports.append(listen(self._reactor, sock, factory, self._buffer, self._room))
+            sock.close()
+
+    def stopService(self) -> Deferred[None]:
+        """Take no more connections; fires when the last one has ended, soon after ``timeouts.drain`` at the latest."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._drain())
+
+    async def _drain(self) -> None:
+        for port in self._ports:
+            self._room.ports.remove(port)
+        await _stop_listening(self._ports)
+        cut = self._reactor.callLater(self._frontend.timeouts.drain, self._frontend.abort)
+        await self._frontend.drain()
+        if cut.active():
+            cut.cancel()
+
+
+async def _stop_listening(ports: Sequence[IListeningPort]) -> None:
+    for port in ports:
+        await maybeDeferred(port.stopListening)

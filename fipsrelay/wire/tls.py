@@ -1,0 +1,228 @@
+"""A TLS client stream: pyOpenSSL straight on the non-blocking socket, without memory BIOs.
+
+``SSL_read`` and ``SSL_write`` are called through pyOpenSSL's own bindings, because its ``recv_into`` allocates a buffer
+of the asked size at every call. Nothing here judges a connection: see ``upstream.connect``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import Any, Protocol
+
+from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
+
+from fipsrelay.wire.streams import READ_ROUNDS, ReadBuffer, Stream
+
+_RECORD = 16384  # the largest TLS record, RFC 8446 §5.1
+
+_from_buffer = ffi.from_buffer
+_SSL_read = lib.SSL_read
+_SSL_write = lib.SSL_write
+_SSL_pending = lib.SSL_pending
+_SSL_get_error = lib.SSL_get_error
+_WANT_READ = lib.SSL_ERROR_WANT_READ
+_WANT_WRITE = lib.SSL_ERROR_WANT_WRITE
+_ZERO_RETURN = lib.SSL_ERROR_ZERO_RETURN
+
+
+class Connector(Protocol):
+    """Who waits for a TLS stream to come up."""
+
+    def stream_connected(self) -> None:
+        """TCP is up, the handshake begins."""
+
+    def stream_ready(self) -> None:
+        """The handshake is finished; nothing has been judged yet."""
+
+    def stream_lost(self, reason: Exception | None) -> None:
+        """It will not come up."""
+
+
+class TlsStream(Stream):
+    """A TLS client on a socket whose ``connect`` has been begun.
+
+    Args:
+        sock, reactor, buffer: as in ``Stream``.
+        context: with the policy.
+        server_name: sent as SNI, if there is one.
+    """
+
+    def __init__(
+        self, sock: socket.socket, reactor: Any, buffer: ReadBuffer, context: SSL.Context, server_name: bytes | None
+    ) -> None:
+        super().__init__(sock, reactor, buffer)
+        self.connection = SSL.Connection(context, sock)
+        self.connection.set_connect_state()
+        if server_name is not None:
+            self.connection.set_tlsext_host_name(server_name)
+        self._ssl = self.connection._ssl
+        self._connected = False
+        self._ready = False
+        self._read_wants_write = False
+        self._connector: Connector | None = None
+
+    def start(self, connector: Connector) -> None:
+        """Finish connecting, shake hands, then tell ``connector``; the stream is not reading then."""
+        self._connector = connector
+        self._reactor.addWriter(self)
+
+    def resume(self) -> None:
+        """Read again; bytes that OpenSSL already holds raise no event, so they are asked for."""
+        if not self.reading and self.is_open and self._ready and _SSL_pending(self._ssl):
+            self._read_later()
+        super().resume()
+
+    def abort(self, reset: bool = False) -> None:
+        self._connector = None
+        super().abort(reset)
+
+    # -- for the reactor
+
+    def doRead(self) -> None:
+        """Read records into the shared buffer and deliver them together."""
+        if not self._ready:
+            self._handshake()
+            return
+        ssl, buffer = self._ssl, self._buffer
+        pointer, size = buffer.pointer, buffer.size
+        for _ in range(READ_ROUNDS):
+            offset = 0
+            code = 0
+            while offset < size:
+                count = _SSL_read(ssl, pointer + offset if offset else pointer, size - offset)
+                if count <= 0:
+                    code = _SSL_get_error(ssl, count)
+                    break
+                offset += count
+                if count < _RECORD:
+                    break
+            # Before the delivery: its callbacks may use OpenSSL, whose error queue belongs to the thread.
+            reason = self._error() if code not in (0, _WANT_READ, _WANT_WRITE, _ZERO_RETURN) else None
+            if offset and self.user is not None:
+                self.user.stream_data(buffer.view[:offset])
+            if code:
+                self._read_stopped(code, reason)
+                return
+            if not self.reading:
+                return
+            if offset < size and not _SSL_pending(ssl):
+                return  # a short record: most likely the last; epoll tells when not
+        self._read_later()
+
+    def doWrite(self) -> None:
+        """The kernel takes bytes again, or the connection is up."""
+        if not self._ready:
+            self._handshake()
+            return
+        if self._read_wants_write:
+            self._read_wants_write = False
+            self.doRead()
+            if not self.is_open:
+                return
+        super().doWrite()
+
+    def broken(self) -> None:
+        if self._connected or not self.is_open:
+            super().broken()
+        else:
+            self._handshake()
+
+    # -- inside
+
+    def _lose(self, reason: Exception | None) -> None:
+        connector = self._connector
+        super()._lose(reason)
+        if connector is not None:
+            connector.stream_lost(reason)
+
+    def _read_later(self) -> None:
+        self._reactor.callLater(0, self._read_pending)
+
+    def _read_pending(self) -> None:
+        if self.is_open and self.reading:
+            self.doRead()
+
+    def _read_stopped(self, code: int, reason: Exception | None) -> None:
+        if code == _WANT_READ or not self.is_open:
+            return
+        if code == _WANT_WRITE:
+            self._read_wants_write = True
+            self._reactor.addWriter(self)
+        elif code == _ZERO_RETURN:
+            self.pause()
+            if self.user is not None:
+                self.user.stream_eof()
+        else:
+            self._lose(reason)
+
+    def _error(self) -> Exception:
+        """Take OpenSSL's error off its queue, as pyOpenSSL's exception."""
+        try:
+            self.connection._raise_ssl_error(self._ssl, -1)
+        except SSL.Error as error:
+            return error
+        return SSL.Error([("", "", "unknown error")])
+
+    def _handshake(self) -> None:
+        if not self._connected:
+            number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                self._lose(OSError(number, os.strerror(number)))
+                return
+            self._connected = True
+            if self._connector is not None:
+                self._connector.stream_connected()
+        try:
+            self.connection.do_handshake()
+        except SSL.WantReadError:
+            self._reactor.removeWriter(self)
+            self.resume()
+            return
+        except SSL.WantWriteError:
+            self._reactor.addWriter(self)
+            return
+        except (SSL.Error, OSError) as error:
+            self._lose(error)
+            return
+        self._ready = True
+        self.pause()
+        self._reactor.removeWriter(self)
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            connector.stream_ready()
+
+    def _send(self, data: bytes | memoryview) -> bool:
+        length = len(data)
+        pointer = _from_buffer(data)
+        offset = 0
+        while offset < length:
+            sent = _SSL_write(self._ssl, pointer + offset if offset else pointer, length - offset)
+            if sent <= 0:
+                code = _SSL_get_error(self._ssl, sent)
+                if code in (_WANT_READ, _WANT_WRITE):
+                    return self._keep(data[offset:])
+                self._lose(self._error())
+                return False
+            offset += sent
+        return True
+
+    def _send_eof(self) -> None:
+        """close_notify, then FIN for peers that look at TCP only."""
+        try:
+            self.connection.shutdown()
+            self.socket.shutdown(socket.SHUT_WR)
+        except SSL.WantWriteError:
+            self._ending = True
+            self._reactor.addWriter(self)
+        except (SSL.Error, OSError) as error:
+            self._lose(error)
+
+    def _send_eof_and_close(self) -> None:
+        if self.is_open and self._ready:
+            # A peer that has gone already need not be told.
+            with contextlib.suppress(SSL.Error, OSError):
+                self.connection.shutdown()
+        self.abort()
