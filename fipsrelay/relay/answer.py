@@ -6,17 +6,9 @@ from http import HTTPStatus
 from typing import Protocol
 
 from fipsrelay.errors import MessageError
-from fipsrelay.wire.heads import HeadReader
-from fipsrelay.wire.http1 import (
-    Body,
-    RequestHead,
-    ResponseHead,
-    UntilCloseBody,
-    body_of,
-    encode_chunk,
-    last_chunk,
-    parse_response,
-)
+from fipsrelay.relay.frontend import Frontend, Request
+from fipsrelay.wire.heads import HEAD_END, HeadReader
+from fipsrelay.wire.http1 import Body, UntilCloseBody, body_of, encode_chunk, last_chunk, parse_response
 
 _JOIN = 16384  # a head and a body up to this size leave in one write
 _MESSAGE = 400  # with the head below the 500 bytes that `datadog-agent diagnose` prints
@@ -58,8 +50,7 @@ class Answer:
 
     Args:
         asker: who is told.
-        head_size: largest head in bytes.
-        header_lines: most lines of a head.
+        frontend: the port that the request came in by.
 
     Attributes:
         head_sent: the agent has got (some of) an answer.
@@ -67,13 +58,14 @@ class Answer:
         reusable: the upstream connection can carry another request.
     """
 
-    def __init__(self, asker: Asker, head_size: int, header_lines: int) -> None:
+    def __init__(self, asker: Asker, frontend: Frontend) -> None:
         self._asker = asker
-        self._heads = HeadReader(head_size)
-        self._header_lines = header_lines
+        self._heads = HeadReader(frontend.limits.head_size)
+        self._header_lines = frontend.limits.header_lines
+        self._known = frontend.answers
         self.head_sent = False
 
-    def begin(self, request: RequestHead) -> None:
+    def begin(self, request: Request) -> None:
         """Wait for the answer to ``request``."""
         self._method = request.method
         self._http10 = request.http10
@@ -141,38 +133,43 @@ class Answer:
         return position
 
     def _read_head(self, data: bytes, view: memoryview, position: int) -> int:
-        head = parse_response(data, self._method, self._header_lines)
+        if self._method == b"HEAD":
+            head = parse_response(data, self._method, self._header_lines)
+            length, answer = head.body, head.rebuild()
+        else:
+            head, length, answer = self._known.read(data)
         if head.status < 200:
-            self._pass_interim(head)
+            self._pass_interim(head.status, answer)
             return position
         asker = self._asker
-        length = head.body
-        assert length is not None
         self.reusable = head.keep_alive
         asker.answer_begun(head.status, head.keep_alive)
-        self._rechunk = length < 0 and not self._http10
-        if length < 0 and self._http10:
-            asker.closing = True  # HTTP/1.0 knows no other end of such a body
-        framing = b"\r\nTransfer-Encoding: chunked" if self._rechunk else b""
-        if asker.closing:
-            framing += b"\r\nConnection: close"
-        elif self._http10:
-            framing += b"\r\nConnection: keep-alive"
-        answer = head.rebuild(framing)
+        if length < 0 or asker.closing or self._http10:
+            answer = answer[: -len(HEAD_END)] + self._framing(length) + HEAD_END
         self.head_sent = True
         if 0 <= length <= min(_JOIN, len(view) - position):
-            asker.to_agent(answer + view[position : position + length])
+            asker.to_agent(answer + view[position : position + length] if length else answer)
             self.done = True
             return position + length
         asker.to_agent(answer)
         self._body = body_of(length)
         return position
 
-    def _pass_interim(self, head: ResponseHead) -> None:
-        if head.status == 101:
+    def _framing(self, length: int) -> bytes:
+        """What the agent must be told about this answer's end and the connection's: header lines, CRLF in front."""
+        self._rechunk = length < 0 and not self._http10
+        if length < 0 and self._http10:
+            self._asker.closing = True  # HTTP/1.0 knows no other end of such a body
+        framing = b"\r\nTransfer-Encoding: chunked" if self._rechunk else b""
+        if self._asker.closing:
+            return framing + b"\r\nConnection: close"
+        return framing + b"\r\nConnection: keep-alive" if self._http10 else framing
+
+    def _pass_interim(self, status: int, answer: bytes) -> None:
+        if status == 101:
             raise MessageError("bad-head", 502, "an upgrade that nobody asked for")
         if not self._http10:  # RFC 9110 §15.2: not for HTTP/1.0
-            self._asker.to_agent(head.rebuild())
+            self._asker.to_agent(answer)
 
     def _read_body(self, body: Body, view: memoryview, position: int) -> int:
         pieces, position = body.feed(view, position)

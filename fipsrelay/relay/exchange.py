@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from fipsrelay.errors import AgentError, MessageError, UpstreamError
 from fipsrelay.relay.answer import Answer, local_answer
-from fipsrelay.relay.frontend import Frontend
+from fipsrelay.relay.frontend import Frontend, Request
 from fipsrelay.upstream.connect import Attempt
-from fipsrelay.upstream.pool import Pool
 from fipsrelay.wire.deadlines import NEVER
 from fipsrelay.wire.heads import HeadReader
-from fipsrelay.wire.http1 import CHUNKED, Body, RequestHead, body_of, encode_chunk, last_chunk, parse_request
+from fipsrelay.wire.http1 import CHUNKED, Body, body_of, encode_chunk, last_chunk
 from fipsrelay.wire.streams import PlainStream
 from fipsrelay.wire.tls import TlsStream
 
@@ -46,11 +45,12 @@ class Exchange:
         self._now = frontend.deadlines.now
         self._agent: PlainStream
         self._heads = HeadReader(frontend.limits.head_size)
-        self._answer = Answer(self, frontend.limits.head_size, frontend.limits.header_lines)
-        self._request: RequestHead | None = None
-        self._body: Body | None = None  # of the request, while some of it is still to come
+        self._answer = Answer(self, frontend)
+        self._request: Request | None = None
+        self._head = b""  # as it goes upstream
+        self._length = 0  # of the request's body, or CHUNKED
+        self._body: Body | None = None  # what reads it, while some of it is still to come
         self._ahead = b""  # arrived before it could be used
-        self._pool: Pool
         self._attempt: Attempt | None = None
         self._upstream: TlsStream | None = None
         self._over = False  # no further request is read
@@ -195,40 +195,37 @@ class Exchange:
                 if not begun:
                     self.deadline = self._now() + self._timeouts.request_head
                 return position
-            head = parse_request(data, self._frontend.limits.header_lines)
+            request, length, self._head = self._frontend.requests.read(data)
         except MessageError as error:
             self._refuse(error)
             return len(view)
-        return self._begin(head, view, position)
-
-    def _begin(self, head: RequestHead, view: memoryview, position: int) -> int:
-        self._request = head
-        self._body = body_of(head.body) if head.body else None
-        if not head.keep_alive or self._frontend.draining:
+        self._request = request
+        self._length = length
+        if not request.keep_alive or self._frontend.draining:
             self.closing = True
-        self._answer.begin(head)
-        self._pool = pool = self._frontend.pool(head.target)
-        stream = pool.take()
+        self._answer.begin(request)
+        stream = request.pool.take()
         if stream is not None:
-            stream.user = self._answer
-            self._upstream = stream
-            return self._send_head(head, stream, view, position)
+            return self._send_head(stream, view, position)
+        self._body = body_of(length) if length else None
         self._hold(view, position)
         self.deadline = NEVER  # connecting has deadlines of its own
-        self._attempt = pool.attempt(self)
+        self._attempt = request.pool.attempt(self)
         self._attempt.start()
         return len(view)
 
-    def _send_head(self, head: RequestHead, upstream: TlsStream, view: memoryview, position: int) -> int:
+    def _send_head(self, upstream: TlsStream, view: memoryview, position: int) -> int:
         """Send the head, together with a short body that is already here."""
-        data = head.rebuild(self._pool.host)
-        length = head.body
-        if 0 < length <= min(_JOIN, len(view) - position):
+        self._upstream = upstream
+        upstream.user = self._answer
+        length = self._length
+        if 0 <= length <= min(_JOIN, len(view) - position):
             end = position + length
-            data += view[position:end]
-            position = end
             self._body = None
-        self._send(upstream, data)
+            self._send(upstream, self._head + view[position:end] if length else self._head)
+            return end
+        self._body = body_of(length)
+        self._send(upstream, self._head)
         return position
 
     def _read_body(self, body: Body, view: memoryview, position: int) -> int:
@@ -239,12 +236,12 @@ class Exchange:
             return len(view)
         if body.done:
             self._body = None
-        upstream, head = self._upstream, self._request
-        if upstream is None or head is None:
+        upstream = self._upstream
+        if upstream is None:
             # The upstream has answered and gone: the rest of the request is thrown away.
             self.deadline = self._now() + self._timeouts.body
             self._settle()
-        elif head.body == CHUNKED:
+        elif self._length == CHUNKED:
             data = encode_chunk(pieces)
             if body.done:
                 data += last_chunk(body.trailers)
@@ -267,13 +264,10 @@ class Exchange:
     def connected(self, stream: TlsStream) -> None:
         """A new upstream connection is ready: go on with what is waiting."""
         self._attempt = None
-        assert self._request is not None
-        stream.user = self._answer
-        self._upstream = stream
         ahead, self._ahead = memoryview(self._ahead), b""
         self._agent.resume()
         stream.resume()
-        position = self._send_head(self._request, stream, ahead, 0)
+        position = self._send_head(stream, ahead, 0)
         if position < len(ahead):
             self._read(ahead[position:])
 
@@ -298,7 +292,8 @@ class Exchange:
         self._settle()
 
     def _upstream_failed(self, code: str, status: int, step: str, detail: str) -> None:
-        upstream = self._pool.upstream
+        assert self._request is not None
+        upstream = self._request.pool.upstream
         self._fail(UpstreamError(code, status, upstream.name, f"{upstream.host}:{upstream.port}", step, detail))
 
     def _fail(self, error: UpstreamError) -> None:
@@ -309,13 +304,12 @@ class Exchange:
             self._cut()
             return
         self._discard_ahead()
-        head = self._request
-        assert head is not None
-        if head.http10:
+        assert self._request is not None
+        if self._request.http10:
             self.closing = True
         self._answer.done = True
         self.answer_begun(error.status, upstream_stays=False)
-        head_only = head.method == b"HEAD"
+        head_only = self._request.method == b"HEAD"
         self.to_agent(local_answer(error.status, error.code, str(error), close=self.closing, head_only=head_only))
         self.answered()
 
@@ -368,13 +362,13 @@ class Exchange:
 
     def _settle(self) -> None:
         """Go on to the next request if both directions are complete and the upstream has taken everything."""
-        stream = self._upstream
-        if self._request is None or self._body is not None or not self._answer.done or (stream and stream.unsent):
+        request, stream = self._request, self._upstream
+        if request is None or self._body is not None or not self._answer.done or (stream and stream.unsent):
             return
         self._upstream = None
         if stream is not None:
             if self._answer.reusable:
-                self._pool.give_back(stream)
+                request.pool.give_back(stream)
             else:
                 stream.close()
         self._request = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -15,6 +16,8 @@ from fipsrelay.relay.room import Room
 from fipsrelay.relay.routes import Routes
 from fipsrelay.upstream.pool import Pool
 from fipsrelay.wire.deadlines import Deadlines
+from fipsrelay.wire.http1 import ResponseHead, parse_request, parse_response
+from fipsrelay.wire.known import Known
 
 _log = Logger()
 
@@ -27,6 +30,23 @@ class AgentConnection(Protocol):
 
     def abort(self) -> None:
         """Cut it now."""
+
+
+@attrs.frozen
+class Request:
+    """What a request's head says, its length apart.
+
+    Attributes:
+        method: as sent.
+        http10: whether the agent speaks HTTP/1.0.
+        keep_alive: whether it wants its connection kept.
+        pool: where the request goes.
+    """
+
+    method: bytes
+    http10: bool
+    keep_alive: bool
+    pool: Pool
 
 
 class Frontend:
@@ -43,6 +63,8 @@ class Frontend:
 
     Attributes:
         draining: no further requests are taken.
+        requests: reads the heads of requests.
+        answers: reads the heads of answers to all methods but HEAD.
     """
 
     def __init__(
@@ -68,10 +90,21 @@ class Frontend:
         self._connections: set[AgentConnection] = set()
         self._room = room
         self._drained: Deferred[None] | None = None
+        self.requests = Known(self._read_request)
+        self.answers = Known(self._read_answer)
 
     def pool(self, target: bytes = b"") -> Pool:
         """Where a request for ``target`` goes; without one, where the port's bytes go."""
         return self._pools[self._routes.choose(target)]
+
+    def _read_request(self, data: bytes) -> tuple[Request, int, bytes]:
+        head = parse_request(data, self.limits.header_lines)
+        pool = self.pool(head.target)
+        return Request(head.method, head.http10, head.keep_alive, pool), head.body, head.rebuild(pool.host)
+
+    def _read_answer(self, data: bytes) -> tuple[ResponseHead, int, bytes]:
+        head = parse_response(data, b"GET", self.limits.header_lines)
+        return head, head.body, head.rebuild()
 
     def opened(self, connection: AgentConnection) -> None:
         """An agent connection begins."""
@@ -97,7 +130,8 @@ class Frontend:
     def drain(self) -> Deferred[None]:
         """Let requests finish and take no further ones; fires when no connection is left."""
         self.draining = True
-        self._drained = drained = Deferred()
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
         for connection in list(self._connections):
             connection.drain()
         self._tell_drained()

@@ -11,57 +11,72 @@ from fipsrelay.wire.deadlines import NEVER
 from fipsrelay.wire.tls import TlsStream
 
 
-class _Idle:
-    """Watches a connection that nobody uses: anything that happens to it ends it."""
+class Keeper:
+    """Uses a connection while nobody else does: anything that happens to it ends it.
 
-    __slots__ = ("__weakref__", "deadline", "pool", "stream")
+    Attributes:
+        since: when the connection became free.
+    """
+
+    __slots__ = ("_pool", "since", "stream")
 
     def __init__(self, pool: Pool, stream: TlsStream) -> None:
-        self.pool = pool
+        self._pool = pool
         self.stream = stream
-        self.deadline = NEVER
+        self.since = NEVER
 
     def stream_data(self, view: memoryview) -> None:
-        self.expired()  # an answer nobody asked for
+        """An answer that nobody asked for."""
+        self.end()
 
     def stream_drained(self) -> None:
-        pass
+        """A connection with unsent bytes is not free."""
 
     def stream_eof(self) -> None:
-        self.expired()
+        """The intake has had enough of it."""
+        self.end()
 
     def stream_lost(self, reason: Exception | None) -> None:
-        self.pool.remove(self)
+        """It broke."""
+        self._pool.forget(self)
 
-    def expired(self) -> None:
-        self.pool.remove(self)
+    def end(self) -> None:
+        """Close it."""
+        self._pool.forget(self)
         self.stream.close()
 
 
 class Pool:
-    """Lends connections to one upstream, the most recently used first."""
+    """Lends connections to one upstream, the most recently used first.
+
+    Args:
+        upstream: where they lead.
+        means: how they are made.
+
+    Attributes:
+        host: the Host field of requests.
+        deadline: see ``wire.deadlines``; when to look for connections that have been free for too long.
+    """
 
     def __init__(self, upstream: Upstream, means: Means) -> None:
         self.upstream = upstream
         self.host = host_header(upstream)
+        self.deadline = NEVER
         self._means = means
-        self._idle: list[_Idle] = []
+        self._now = means.deadlines.now
         self._keep_alive = means.timeouts.upstream_keep_alive
+        self._free: list[Keeper] = []  # in the order of their return
         self._closed = False
+        means.deadlines.watch(self)
 
     @property
-    def idle(self) -> int:
-        """Connections that are free now."""
-        return len(self._idle)
+    def free(self) -> int:
+        """Connections that can be taken now."""
+        return len(self._free)
 
     def take(self) -> TlsStream | None:
         """A free connection, or None: then make an ``attempt``."""
-        if not self._idle:
-            return None
-        idle = self._idle.pop()
-        self._means.deadlines.forget(idle)
-        idle.stream.user = None
-        return idle.stream
+        return self._free.pop().stream if self._free else None
 
     def attempt(self, caller: Caller) -> Attempt:
         """A new connection to be; ``start`` it."""
@@ -72,24 +87,35 @@ class Pool:
         if self._closed or not stream.is_open:
             stream.close()
             return
-        idle = _Idle(self, stream)
-        idle.deadline = self._means.deadlines.now() + self._keep_alive
-        stream.user = idle
-        self._means.deadlines.watch(idle)
-        self._idle.append(idle)
-        stream.resume()
+        keeper = stream.keeper
+        if keeper is None:
+            keeper = stream.keeper = Keeper(self, stream)
+        stream.user = keeper
+        keeper.since = self._now()
+        if not self._free:
+            self.deadline = keeper.since + self._keep_alive
+        self._free.append(keeper)
+        if not stream.reading:
+            stream.resume()
 
-    def remove(self, idle: _Idle) -> None:
-        """Forget a connection that has ended."""
-        if idle in self._idle:
-            self._idle.remove(idle)
-        self._means.deadlines.forget(idle)
+    def expired(self) -> None:
+        """Close what has been free for too long."""
+        oldest_allowed = self._now() - self._keep_alive
+        for keeper in [keeper for keeper in self._free if keeper.since <= oldest_allowed]:
+            keeper.end()
+        if self._free:
+            self.deadline = self._free[0].since + self._keep_alive
+
+    def forget(self, keeper: Keeper) -> None:
+        """A free connection has ended."""
+        if keeper in self._free:
+            self._free.remove(keeper)
 
     def close(self) -> None:
         """Close what is free, and whatever comes back later."""
         self._closed = True
-        for idle in list(self._idle):
-            idle.expired()
+        for keeper in list(self._free):
+            keeper.end()
 
 
 def host_header(upstream: Upstream) -> bytes:

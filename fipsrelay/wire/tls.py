@@ -48,6 +48,9 @@ class TlsStream(Stream):
         sock, reactor, buffer: as in ``Stream``.
         context: with the policy.
         server_name: sent as SNI, if there is one.
+
+    Attributes:
+        keeper: who uses the stream when nobody else does; a place for the pool that it belongs to.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class TlsStream(Stream):
         if server_name is not None:
             self.connection.set_tlsext_host_name(server_name)
         self._ssl = self.connection._ssl
+        self.keeper: Any = None
         self._connected = False
         self._ready = False
         self._read_wants_write = False
@@ -76,7 +80,7 @@ class TlsStream(Stream):
         super().resume()
 
     def abort(self, reset: bool = False) -> None:
-        self._connector = None
+        self._connector = self.keeper = None
         super().abort(reset)
 
     # -- for the reactor
