@@ -30,6 +30,7 @@ from fipsrelay.demo.payloads import SITE, Payload, payloads
 from fipsrelay.demo.peer import IntakeProcess, RelayError, RelayProcess
 
 REQUEST_TIMEOUT = 60.0
+_DIGITS = 12  # of each sha256 that the table shows; all of them are compared
 
 
 class DemoError(Exception):
@@ -121,13 +122,13 @@ def _exercise(relay: RelayProcess, intake: IntakeProcess, config: Config, *, onc
     """Send, compare, show. Returns how many payloads did not arrive as they were sent."""
     start = config.listen.port_range_start
     relay.wait_for()
-    print(*(line for line in relay.output.splitlines() if "FIPS" in line), sep="\n")
-    known = {each.port for each in config.intakes.values()}
-    sent = [payload for payload in payloads(config.site) if start + payload.intake_offset in known]
+    facts = (line.partition("FIPS ")[2] for line in relay.output.splitlines())
+    print("The relay's FIPS module:", *filter(None, facts), sep="\n  ", end="\n\n")
+    sent = payloads(config.site)
     outcomes = send_all(sent, start, config.listen.addresses, intake)
     _print_table(outcomes)
     failed = sum(not outcome.same for outcome in outcomes)
-    print(f"{len(outcomes) - failed} of {len(outcomes)} payloads arrived as they were sent")
+    print(f"\n{len(outcomes) - failed} of {len(outcomes)} payloads arrived as they were sent")
     print(f"statistics page: http://127.0.0.1:{start}/", flush=True)
     if not once:
         _trickle(relay, sent, start, config.listen.addresses)
@@ -184,7 +185,7 @@ def _preset(folder: Path, port_range_start: int) -> Config:
     """The preset as the relay will read it: the source of names, hosts and ports."""
     file = folder / "preset.yaml"
     file.write_text(yaml.safe_dump({"preset": "datadog", "listen": {"port_range_start": port_range_start}}))
-    return load_file(str(file))
+    return load_file(str(file), os.environ)
 
 
 def _write_config(folder: Path, preset: Config, authority: Path, intake_port: int) -> Path:
@@ -203,7 +204,7 @@ def _write_config(folder: Path, preset: Config, authority: Path, intake_port: in
 
 
 def _print_table(outcomes: Sequence[Outcome]) -> None:
-    rows = [("port", "product", "path", "bytes", "sha256", "status", "TLS", "suite", "group", "body")]
+    rows = [("port", "product", "request", "bytes", "sent", "arrived", "same", "status", "TLS", "suite", "group")]
     for outcome in outcomes:
         payload, record = outcome.payload, outcome.record or {}
         rows.append(
@@ -212,12 +213,13 @@ def _print_table(outcomes: Sequence[Outcome]) -> None:
                 payload.product,
                 f"{payload.method} {payload.path.partition('?')[0]}",
                 str(len(payload.body)),
-                record.get("sha256", "-")[:12],
+                hashlib.sha256(payload.body).hexdigest()[:_DIGITS],
+                record.get("sha256", "-")[:_DIGITS],
+                "yes" if outcome.same else "NO",
                 str(outcome.status or "none"),
                 record.get("tls_version", "-"),
                 record.get("suite", "-"),
                 record.get("group", "-"),
-                "same" if outcome.same else "DIFFERENT",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
