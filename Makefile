@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
-SUITE_PACKAGES := openssl libcap2-bin
+SUITE_PACKAGES := openssl
 
 .PHONY: run test lint tox bench clean check-python suite-packages
 .DELETE_ON_ERROR:

@@ -22,15 +22,18 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS_WITH_OWN_OPTIONS:
         return _pass_on(words[0], words[1:])
-    args = _parser().parse_args(words)
+    parser = _parser()
+    args = parser.parse_args(words)
     if args.command == "check":
         from fipsrelay.config import check
 
         return check.main(args.config, args.expand)
+    if args.config and not args.prove:
+        parser.error("module: -c FILE goes with --prove only")
     if args.prove:
         from fipsrelay import launch
 
-        return launch.report_config(args.config)
+        return launch.prove(args.config)
     from fipsrelay.crypto import obtain
 
     return obtain.run(args.install, args.source, args.suite, args.quiet)
@@ -52,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("twistd", help="run the service: twistd's own options follow", add_help=False)
     commands.add_parser("demo", help="try the relay against an intake of its own", add_help=False)
     check = commands.add_parser("check", help="check a configuration file")
-    check.add_argument("config", metavar="FILE")
+    check.add_argument("-c", "--config", metavar="FILE", required=True)
     check.add_argument("--expand", action="store_true", help="print the complete configuration")
     module = commands.add_parser("module", help="obtain and examine the FIPS module")
     origin = module.add_mutually_exclusive_group()

@@ -1,11 +1,13 @@
 """Process start: the gate first, then twistd. Nothing here may import OpenSSL or Twisted at module level.
 
-``twistd`` has loaded OpenSSL before any plugin runs, too late for the gate. So the plugin calls ``exec_twistd`` unless
-``evidence`` is set. A process that ``main`` started never begins again, whatever its arguments: that cannot loop.
+``twistd`` has loaded OpenSSL before any plugin runs, too late for the gate. So the plugin asks for ``proof``, which
+begins the process again when there is none. A process that ``main`` started never begins again, whatever its arguments:
+that cannot loop.
 """
 
 from __future__ import annotations
 
+import getopt
 import os
 import re
 import sys
@@ -14,28 +16,53 @@ from typing import NoReturn
 
 import attrs
 
-from fipsrelay.config.model import Fips
-from fipsrelay.crypto.gate import Evidence, prove
-from fipsrelay.errors import ConfigError, FipsError
+from fipsrelay.config.model import Config, Fips
+from fipsrelay.crypto import gate, interpreter
+from fipsrelay.errors import ConfigError, FipsError, FipsrelayError, PortsError, Problem
 
-CONFIG_STATUS, FIPS_STATUS = 2, 3
+STATUSES = {ConfigError: 2, FipsError: 3, PortsError: 4}
+_MAIN = "from fipsrelay.cli import main; sys.exit(main())"
 
-# Set once, by main, before any other thread or the reactor runs.
-evidence: Evidence | None = None
-proven: Fips | None = None
+
+@attrs.frozen
+class Proven:
+    """What ``main`` proved about this process.
+
+    Attributes:
+        file: the configuration file, as it was named.
+        config: read from it, once: what the gate went by is what the service goes by.
+        evidence: what the gate saw.
+    """
+
+    file: str
+    config: Config
+    evidence: gate.Evidence
+
+
+# Facts about this process, set once by main, before any other thread or the reactor runs.
 _launched = False
+_proven: Proven | None = None
 
 
-def exec_twistd() -> NoReturn:
-    """Begin this process again as ``python -m fipsrelay twistd`` with the same arguments.
+def proof(file: str | None) -> Proven:
+    """What was proven about this process; does not return to one of which nothing can be proven any more.
+
+    Args:
+        file: the configuration file as twistd understood its arguments.
 
     Raises:
-        FipsError: ``gate-skipped`` when it has begun that way already, and the gate was passed by.
+        FipsError: ``gate-skipped`` when ``main`` understood the arguments in another way.
     """
-    if _launched:
+    if not _launched:
+        _begin_again()
+    if _proven is None or _proven.file != file:
         remedy = "name the configuration plainly: twistd fipsrelay --config FILE"
         raise FipsError("gate-skipped", "the gate before the service", "arguments that hid the service", remedy)
-    os.execve(sys.executable, [sys.executable, "-m", "fipsrelay", "twistd", *sys.argv[1:]], os.environ)
+    return _proven
+
+
+def _begin_again() -> NoReturn:
+    os.execve(sys.executable, interpreter.command(_MAIN, "twistd", *sys.argv[1:]), os.environ)
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -47,98 +74,75 @@ def main(argv: Sequence[str]) -> int | None:
     Returns:
         2 for a configuration error, 3 when the gate has not passed; None when twistd has run.
     """
-    global evidence, proven, _launched
+    global _launched, _proven
     _launched = True
     words = list(argv)
-    if starts_service(words):
-        try:
-            proven = settings(config_option(words))
-            evidence = prove(proven)
-        except ConfigError as error:
-            print(error, file=sys.stderr)
-            return CONFIG_STATUS
-        except FipsError as error:
-            print(f"fipsrelay: {one_line(error)}", file=sys.stderr)
-            return FIPS_STATUS
+    try:
+        file = config_file(words)
+        if file is not None:
+            config = _load(file)
+            _proven = Proven(file, config, gate.prove(config.fips))
+    except (ConfigError, FipsError) as error:
+        return refuse(error)
     _run_twistd(words)
     return None
 
 
-def report_config(config: str | None) -> int:
-    """``report`` on the module that a configuration file asks for; on the one found by itself without a file."""
+def refuse(error: FipsrelayError) -> int:
+    """Say why there is no start; returns the exit status, see ``STATUSES``."""
+    print(f"fipsrelay: {gate.one_line(error)}" if isinstance(error, FipsError) else error, file=sys.stderr)
+    return STATUSES.get(type(error), 1)
+
+
+def prove(file: str | None) -> int:
+    """Run only the gate, on the module that a configuration file asks for, and print what it found, one fact a line.
+
+    Args:
+        file: None for whatever module can be found.
+    """
     try:
-        fips = settings(config) if config else unlisted("auto")
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return CONFIG_STATUS
-    return report(fips)
-
-
-def unlisted(setting: str) -> Fips:
-    """A module that is to be looked at, not relied upon."""
-    return Fips(module=setting, unlisted_module="warn")
-
-
-def report(fips: Fips) -> int:
-    """Run only the gate and print what it found, one fact a line."""
-    try:
-        found = prove(fips)
-    except FipsError as error:
-        print(f"fipsrelay: {one_line(error)}", file=sys.stderr)
-        return FIPS_STATUS
-    for name, value in attrs.asdict(found).items():
-        for item in value if isinstance(value, tuple) else (value,):
-            print(f"{name}: {item}")
+        evidence = gate.prove(_load(file).fips if file else Fips(unlisted_module="warn"))
+    except (ConfigError, FipsError) as error:
+        return refuse(error)
+    print("\n".join(evidence.lines()))
     return 0
 
 
-def settings(config: str | None) -> Fips:
-    """The module that a configuration file asks for; the defaults without a file."""
-    if config is None:
-        return Fips()
+def _load(file: str) -> Config:
     from fipsrelay.config.load import load_file
 
-    fips: Fips = load_file(config, os.environ).fips
-    return fips
+    return load_file(file, os.environ)
 
 
-def one_line(error: FipsError) -> str:
-    """Supervisors and log collectors keep one line together."""
-    return " ".join(str(error).split())
+def config_file(words: Sequence[str]) -> str | None:
+    """The configuration file that twistd's arguments name, by the parser that twistd uses itself.
 
+    Returns:
+        None when twistd would not make our service: another one, its help or version, or arguments that it refuses.
 
-def starts_service(words: Sequence[str]) -> bool:
-    """Whether twistd would make our service: not when it only prints its help or version."""
-    return "fipsrelay" in words and not any(word.startswith("--help") or word == "--version" for word in words)
-
-
-def config_option(words: Sequence[str]) -> str | None:
-    """The last ``-c FILE`` or ``--config FILE`` after ``fipsrelay``, in every spelling that getopt takes."""
-    found = None
-    rest = iter(words[words.index("fipsrelay") + 1 :])
-    for word in rest:
-        name, equals, value = word.partition("=")
-        if word == "-c" or (_abbreviates(name, "--config") and not equals):
-            found = next(rest, None)
-        elif _abbreviates(name, "--config"):
-            found = value
-        elif word.startswith("-c"):
-            found = word[2:]
-    return found
-
-
-def _abbreviates(word: str, option: str) -> bool:
-    return len(word) > 2 and option.startswith(word)
+    Raises:
+        ConfigError: our service without a file.
+    """
+    for at in (at for at, word in enumerate(words) if word == "fipsrelay"):
+        try:
+            options, rest = getopt.getopt(list(words[at + 1 :]), "c:", ["config=", "help", "version"])
+        except getopt.GetoptError:
+            continue
+        names = {*words[:at], *(name for name, _ in options)}
+        if rest or names & {"--help", "--version"}:
+            continue
+        files = [value for name, value in options if name in {"-c", "--config"}]
+        if not files:
+            raise ConfigError((Problem("twistd fipsrelay", 0, "", "the configuration is missing: -c FILE"),))
+        return files[-1]
+    return None
 
 
 def names_reactor(words: Sequence[str]) -> bool:
     """Whether twistd is told which reactor to use."""
     own = words[: words.index("fipsrelay")] if "fipsrelay" in words else words
     # -n, -o, -b and -e take no value, so that -nr is -n -r; --r alone might also be --rundir.
-    return any(
-        (_abbreviates(word.partition("=")[0], "--reactor") and len(word) > 3) or re.match("-[nobe]*r", word)
-        for word in own
-    )
+    return any(re.match(r"-[nobe]*r|--re(a(c(t(or?)?)?)?)?(=|$)", word) for word in own)
 
 
 def _run_twistd(words: list[str]) -> None:
@@ -147,6 +151,8 @@ def _run_twistd(words: list[str]) -> None:
 
         install()
     sys.argv = ["twistd", *words]
-    from twisted.scripts import twistd
+    from twisted.application import app
+    from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 
-    twistd.run()  # type: ignore[no-untyped-call]
+    # As twistd.run, without its last step: to die by the signal that stopped it. A drained stop is a success.
+    app.run(lambda options: UnixApplicationRunner(options).run(), ServerOptions)

@@ -129,6 +129,7 @@ class Relay(Stages):
         super().__init__()
         self.setName("fipsrelay")
         self._evidence = evidence
+        self._reactor = reactor
         self._counters = Counters(time.time(), {name: IntakeCounters() for name in config.intakes})
         deadlines = Deadlines(reactor, SWEEP_INTERVAL)
         buffer = ReadBuffer()
@@ -151,7 +152,8 @@ class Relay(Stages):
         for line in self._evidence.lines():
             _log.info("FIPS {line}", line=line)
         super().startService()
-        _log.info("fipsrelay is ready: {count} intakes", count=len(self._counters.intakes))
+        # Not before the reactor runs: until then a SIGTERM would still kill the process.
+        self._reactor.callWhenRunning(_log.info, "fipsrelay is ready: {count} intakes", count=len(self._counters.intakes))
 
     def _text(self) -> str:
         return page.render(self._counters, tuple(self._evidence.lines()), time.time())

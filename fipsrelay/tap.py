@@ -8,9 +8,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from fipsrelay import launch
-from fipsrelay.errors import ConfigError, FipsError, PortsError
-
-PORTS_STATUS = 4
+from fipsrelay.errors import FipsrelayError
 
 
 class Options(usage.Options):
@@ -21,16 +19,13 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """Twisted asks for the service; a process that has not passed the gate begins again here and does not return."""
-    proven = launch.proof(options["config"])
-    # Only a process that has passed the gate may load what speaks TLS.
-    from twisted.internet import reactor
-
-    from fipsrelay import service
-
     try:
+        proven = launch.proof(options["config"])
+        # Only a process that has passed the gate may load what speaks TLS.
+        from twisted.internet import reactor
+
+        from fipsrelay import service
+
         return service.make(proven.config, proven.evidence, reactor)
-    except PortsError as error:
-        print(error, file=sys.stderr)
-        sys.exit(PORTS_STATUS)
-    except (ConfigError, FipsError) as error:
+    except FipsrelayError as error:
         sys.exit(launch.refuse(error))

@@ -3,7 +3,8 @@
 ``OPENSSL_CONF`` that is missing, ignored or incomplete leaves TLS working without FIPS, and a module that failed
 leaves ``is_fips_enabled()`` true; so no single check is trusted. ``prove`` must be the first to load a libcrypto in its
 process: a module's image serves only the first one, which has to be pyOpenSSL's. Nothing here may import hashlib, ssl,
-hmac, secrets, asyncio, OpenSSL, cryptography or twisted at module level.
+hmac, secrets, asyncio, OpenSSL, cryptography or twisted at module level (``random``, which ``tempfile`` imports, takes
+its hash from CPython's own C code and not from hashlib).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
 
 from fipsrelay.config.model import Fips
-from fipsrelay.crypto import certificates, provider
+from fipsrelay.crypto import certificates, interpreter, provider
 from fipsrelay.crypto.module import Module, configuration, digest, find
 from fipsrelay.errors import FipsError
 
@@ -26,14 +28,7 @@ EARLY = ("_hashlib", "_ssl", "OpenSSL", "cryptography.hazmat.bindings._rust")
 VARIABLES = ("OPENSSL_CONF", "OPENSSL_MODULES", "CRYPTOGRAPHY_OPENSSL_NO_LEGACY")
 _CHACHA20 = b"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 _REPLACE = "replace the module, or reinstall it with 'fipsrelay module --install'"
-_ASK_WHY = """
-from cryptography.hazmat.backends.openssl.backend import backend
-try:
-    backend._enable_fips()
-except BaseException as error:
-    reasons = [getattr(entry, "reason_text", b"").decode() for entry in getattr(error, "err_code", ())]
-    print("; ".join(dict.fromkeys(filter(None, reasons))) or type(error).__name__)
-"""
+_ASK_WHY = "from fipsrelay.crypto import gate; gate.ask_why()"
 
 
 @attrs.frozen
@@ -60,6 +55,12 @@ class Evidence:
     certificate: str | None
     warnings: tuple[str, ...]
 
+    def lines(self) -> Iterator[str]:
+        """One ``name: value`` a fact."""
+        for name, value in attrs.asdict(self).items():
+            for item in value if isinstance(value, tuple) else (value,):
+                yield f"{name}: {item}"
+
 
 def prove(fips: Fips) -> Evidence:
     """Switch the configured module on in this process and prove it.
@@ -70,30 +71,49 @@ def prove(fips: Fips) -> Evidence:
     refuse_early_imports()
     module = find(fips.module)
     sha256 = check_pin(module, fips.sha256)
-    with tempfile.TemporaryDirectory(prefix="fipsrelay-") as folder:
-        path = Path(folder) / "openssl.cnf"
-        path.write_text(configuration(module), encoding="utf-8", errors="surrogateescape")
+    with _configured(configuration(module)) as path:
         activate(path)
-    return judge(examine(module), module, sha256, fips.unlisted_module)
+    return judge(examine(module, sha256), module, sha256, fips.unlisted_module)
+
+
+@contextmanager
+def _configured(text: str) -> Iterator[Path]:
+    """An OpenSSL configuration file in a folder that nobody else can enter (mode 0700)."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="fipsrelay-")
+        path = Path(folder.name) / "openssl.cnf"
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        remedy = "make /tmp writable or set TMPDIR"
+        raise FipsError("runtime-folder", "a folder for temporary files", str(error), remedy) from error
+    with folder:
+        yield path
 
 
 def refuse_early_imports() -> None:
-    """See that no libcrypto was loaded before."""
+    """See that no libcrypto was loaded before, by Python or by anything else."""
     early = [name for name in EARLY if name in sys.modules]
+    early += sorted(path for path in provider.mapped() if os.path.basename(path).startswith("libcrypto"))
     if early:
-        remedy = "start with 'python -m fipsrelay twistd', and keep .pth files and sitecustomize from importing it"
+        remedy = "start with 'twistd fipsrelay', and keep .pth files, sitecustomize and LD_PRELOAD from loading it"
         raise FipsError("early-import", "no OpenSSL in the process yet", ", ".join(early), remedy)
 
 
 def check_pin(module: Module, pin: str | None) -> str:
-    """The file's digest, which must be the pinned one."""
-    try:
-        found = digest(module.path)
-    except OSError as error:
-        raise FipsError("module-unreadable", f"to read {module.path}", str(error), "mend its permissions") from error
+    """The digest of a whole file, which must be the pinned one: before a line of its code runs."""
+    found = _digest(module)
     if pin is not None and pin.lower() != found:
         raise FipsError("module-sha256", f"sha256 {pin.lower()}", f"{found} in {module.path}", "correct fips.sha256")
+    if provider.is_cut(module.path):
+        raise FipsError("module-cut", f"all of {module.path}", "a file that ends too early", _REPLACE)
     return found
+
+
+def _digest(module: Module) -> str:
+    try:
+        return digest(module.path)
+    except OSError as error:
+        raise FipsError("module-unreadable", f"to read {module.path}", str(error), "mend its permissions") from error
 
 
 def activate(path: Path, environ: MutableMapping[str, str] = os.environ) -> None:
@@ -119,8 +139,8 @@ def activate(path: Path, environ: MutableMapping[str, str] = os.environ) -> None
             environ.pop(name, None)
 
 
-def examine(module: Module) -> provider.ProviderFacts:
-    """Every check that holds whatever the module's name is."""
+def examine(module: Module, sha256: str) -> provider.ProviderFacts:
+    """Every check that holds whatever the module's name is; ``sha256`` is what the file had before it was loaded."""
     _check_enabled()
     _check_tls(module)
     _check_mapped(module)
@@ -131,6 +151,7 @@ def examine(module: Module) -> provider.ProviderFacts:
     facts = library.facts()
     _check_facts(facts)
     _check_tls(module)
+    _check_unchanged(module, sha256)
     return facts
 
 
@@ -177,21 +198,38 @@ def _check_facts(facts: provider.ProviderFacts) -> None:
             raise FipsError(code, expected, str(found), _REPLACE)
 
 
+def _check_unchanged(module: Module, sha256: str) -> None:
+    """See that what was loaded is what was digested. A file that was put in its place shows in ``_check_mapped``."""
+    found = _digest(module)
+    if found != sha256:
+        remedy = "start again, and see who may write to it"
+        raise FipsError("module-changed", f"{module.path} with sha256 {sha256} as before it was loaded", found, remedy)
+
+
 def explain(module: Module) -> str:
     """Why the module did not come up, asked in a throw-away child that loads it explicitly.
 
     Activation from a configuration file swallows the reason; an explicit load gives it back.
     """
-    with tempfile.TemporaryDirectory(prefix="fipsrelay-") as folder:
-        path = Path(folder) / "openssl.cnf"
-        path.write_text(configuration(module, activate=False), encoding="utf-8", errors="surrogateescape")
+    with _configured(configuration(module, activate=False)) as path:
         environ = {**os.environ, "OPENSSL_CONF": os.fspath(path), "CRYPTOGRAPHY_OPENSSL_NO_LEGACY": "1"}
-        command = [sys.executable, "-c", _ASK_WHY]
+        command = interpreter.command(_ASK_WHY)
         try:
             done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
         except subprocess.TimeoutExpired:
             return "no reason within 30 seconds"
     return " ".join(done.stdout.split()) or "no reason given"
+
+
+def ask_why() -> None:
+    """The child of ``explain``: load the module and print OpenSSL's reasons when that fails."""
+    from cryptography.hazmat.backends.openssl.backend import backend
+
+    try:
+        backend._enable_fips()
+    except Exception as error:
+        reasons = [getattr(entry, "reason_text", b"").decode() for entry in getattr(error, "err_code", ())]
+        print("; ".join(dict.fromkeys(filter(None, reasons))) or type(error).__name__)
 
 
 def judge(facts: provider.ProviderFacts, module: Module, sha256: str, unlisted: str) -> Evidence:
@@ -224,3 +262,8 @@ def judge(facts: provider.ProviderFacts, module: Module, sha256: str, unlisted: 
         certificate=str(row) if row else None,
         warnings=warnings,
     )
+
+
+def one_line(error: FipsError) -> str:
+    """Supervisors and log collectors keep one line together."""
+    return " ".join(str(error).split())

@@ -67,23 +67,28 @@ def find(setting: str, root: Path = Path("/"), folder: Path | None = None) -> Mo
     own = data_folder() if folder is None else folder
     if setting != "auto":
         path = Path(setting)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise FipsError("module-missing", f"the module {setting}", "no such file", "correct fips.module")
     else:
-        path = platform_module(root) or own / "fips.so"
-        if not path.is_file():
+        # Ours first: it is there because the operator installed it, or because the platform had none.
+        found = next((path for path in (own / "fips.so", platform_module(root)) if path and os.path.isfile(path)), None)
+        if found is None:
             remedy = "run 'fipsrelay module', or name one in fips.module"
-            raise FipsError("module-missing", "a fips.so of the platform or of fipsrelay", f"no {path}", remedy)
+            raise FipsError("module-missing", "a fips.so of the platform or of fipsrelay", f"none in {own}", remedy)
+        path = found
     return Module(path.resolve(), _recorded_mac(path, root, own))
 
 
 def _recorded_mac(path: Path, root: Path, own: Path) -> str:
     records = [path.with_name("fipsmodule.cnf"), path.resolve().with_name("fipsmodule.cnf")]
-    if path == platform_module(root):
+    platform = platform_module(root)
+    if platform and path.resolve() == platform.resolve():
         records += [*(root / record for record in PLATFORM_RECORDS), own / PLATFORM_RECORD]
     mac = _first_mac(records)
     if mac is None:
-        remedy = f"run 'fipsrelay module --install {path}' or put the output of openssl fipsinstall there"
+        remedy = (
+            "put the output of openssl fipsinstall there, or use 'fipsrelay module --install' and fips.module: auto"
+        )
         raise FipsError("module-mac-missing", f"module-mac in {records[0]}", "none", remedy)
     return mac
 

@@ -14,13 +14,20 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fipsrelay.crypto import module
+from fipsrelay.config.model import Fips
+from fipsrelay.crypto import gate, interpreter, module
 from fipsrelay.crypto.sources import mirror
 from fipsrelay.errors import FipsError
 
-_PROVE = "import sys; from fipsrelay import launch; sys.exit(launch.report(launch.unlisted(sys.argv[1])))"
+_PROVE = "from fipsrelay.crypto import obtain; sys.exit(obtain.prove(sys.argv[1]))"
 PACKAGE = "openssl-provider-fips"
-TOOL_PACKAGES = {"apt-get": "apt", "dpkg-deb": "dpkg", "make": "make", "perl": "perl"}
+TOOL_PACKAGES = {
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+    "perl": "perl",
+    "make": "build-essential",
+    "cc": "build-essential",
+}
 # OpenSSL's documented integrity key: FIPS_KEY_ELEMENTS in providers/fips/self_test.c. It guards against damage, and
 # is public by design; the protection against an exchanged file is the operator's `fips.sha256`.
 INTEGRITY_KEY = bytes.fromhex("f4556650ac31d35461610bac4ed81b1a181b2d8a43ea2854cbae22ca74560813")
@@ -39,13 +46,13 @@ def run(install: Path | None, source: Path | None, suite: str, quiet: bool) -> i
         The exit status: 0, or 3 when no module could be had or proven.
     """
     try:
-        if install or source or not _present():
+        if install or source or not present():
             _obtain(install, source, suite)
         if not quiet:
             print(facts("auto"))
         return 0
     except FipsError as error:
-        print(f"fipsrelay: {error}", file=sys.stderr)
+        print(f"fipsrelay: {gate.one_line(error)}", file=sys.stderr)
         return 3
     except OSError as error:
         print(f"fipsrelay: the module could not be put into {module.data_folder()}: {error}", file=sys.stderr)
@@ -58,29 +65,36 @@ def facts(setting: str) -> str:
     Raises:
         FipsError: ``module-unproven``.
     """
-    done = subprocess.run([sys.executable, "-c", _PROVE, setting], capture_output=True, text=True, check=False)
+    done = subprocess.run(interpreter.command(_PROVE, setting), capture_output=True, text=True, check=False)
     if done.returncode:
-        found = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        found = (done.stderr.strip().splitlines() or [f"no reason given, status {done.returncode}"])[-1]
         raise FipsError("module-unproven", "the gate to pass", f"'{found}'", "bring another module with --install")
     return done.stdout.rstrip()
 
 
-def _present() -> bool:
+def prove(setting: str) -> int:
+    """The child of ``facts``: run the gate on a module that is to be looked at, not relied upon."""
     try:
-        module.find("auto")
+        print("\n".join(gate.prove(Fips(module=setting, unlisted_module="warn")).lines()))
     except FipsError as error:
-        if error.code == "module-mac-missing":
-            return _record_platform_mac()
-        return False
-    return True
+        print(gate.one_line(error), file=sys.stderr)
+        return 3
+    return 0
 
 
-def _record_platform_mac() -> bool:
-    """A platform's module without a recorded mac gets one, once, in our folder: packages are trusted when installed."""
-    path = module.platform_module()
-    if path is None:
-        return False
-    _write(module.data_folder() / module.PLATFORM_RECORD, record(path).encode())
+def present(root: Path = Path("/"), folder: Path | None = None) -> bool:
+    """Whether ``auto`` finds a module, see ``module.find``.
+
+    A platform's module without a recorded mac gets one, once, in our folder: packages are trusted when installed.
+    """
+    own = module.data_folder() if folder is None else folder
+    platform = module.platform_module(root)
+    try:
+        module.find("auto", root, own)
+    except FipsError:
+        if platform is None or (own / "fips.so").exists():
+            return False
+        _write(own / module.PLATFORM_RECORD, record(platform).encode())
     return True
 
 
@@ -161,11 +175,15 @@ def download(suite: str, folder: Path) -> Path:
 
 def build(source: Path, folder: Path) -> Path:
     """Build only the module from an OpenSSL source tree, outside of that tree: 42 seconds on two cores."""
-    perl, make = _tool("perl"), _tool("make")
+    perl, make, _ = _tool("perl"), _tool("make"), _tool("cc")
+    configure = source.resolve() / "Configure"
+    if not configure.is_file():
+        remedy = "name the folder of an unpacked OpenSSL release"
+        raise FipsError("source-missing", "an OpenSSL source tree", f"{source} holds no Configure", remedy)
     work = folder / "build"
     work.mkdir()
     jobs = f"-j{os.cpu_count() or 1}"
-    _call([perl, str(source.resolve() / "Configure"), "enable-fips", "no-tests"], work)
+    _call([perl, str(configure), "enable-fips", "no-tests"], work)
     _call([make, jobs, "build_generated"], work)
     _call([make, jobs, "providers/fips.so"], work)
     return work / "providers" / "fips.so"

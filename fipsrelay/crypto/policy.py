@@ -30,7 +30,6 @@ SIGNATURE_ALGORITHMS = (
 )
 CERTIFICATE_HASHES = frozenset({"sha256", "sha384", "sha512"})
 MINIMUM_RSA_BITS = 2048
-EC_BITS = frozenset({256, 384, 521})
 
 # OpenSSL names the same curves in more than one way.
 GROUP_NAMES = {"prime256v1": "P-256", "secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
@@ -42,17 +41,15 @@ class CertificateFacts:
 
     Attributes:
         subject: for messages only.
-        key_type: ``rsa``, ``ec`` or the name of another kind.
+        key: ``rsa``, the name of a curve as in ``GROUPS``, or of another kind of key.
         key_bits: size of the public key.
         signature_hash: ``sha256`` and the like; None where the algorithm names none.
-        self_signed: a trust anchor's own signature proves nothing and is not judged.
     """
 
     subject: str
-    key_type: str
+    key: str
     key_bits: int
     signature_hash: str | None
-    self_signed: bool
 
 
 @attrs.frozen
@@ -64,7 +61,7 @@ class HandshakeFacts:
         suite: OpenSSL's name.
         group: ``P-256`` and the like; None when the library could not tell.
         extended_master_secret: RFC 7627; meaningful for TLS 1.2 only.
-        chain: leaf first, the verified chain.
+        chain: the verified chain, leaf first, trust anchor last.
     """
 
     version: str
@@ -88,17 +85,17 @@ def judge(facts: HandshakeFacts, minimum_version: str = "1.2") -> tuple[str, ...
     if not facts.chain:
         broken.append("no verified certificate chain")
     for certificate in facts.chain:
-        broken.extend(_judge_certificate(certificate))
+        broken.extend(_judge_key(certificate))
+    # The trust anchor is believed for being in the bundle: its own signature proves nothing.
+    for certificate in facts.chain[:-1]:
+        if certificate.signature_hash not in CERTIFICATE_HASHES:
+            broken.append(f"certificate {certificate.subject} is signed with {certificate.signature_hash}")
     return tuple(broken)
 
 
-def _judge_certificate(certificate: CertificateFacts) -> list[str]:
-    broken = []
-    if certificate.key_type == "rsa":
-        if certificate.key_bits < MINIMUM_RSA_BITS:
-            broken.append(f"certificate {certificate.subject} has an RSA key of {certificate.key_bits} bits")
-    elif certificate.key_type != "ec" or certificate.key_bits not in EC_BITS:
-        broken.append(f"certificate {certificate.subject} has a {certificate.key_type} key of {certificate.key_bits} bits")
-    if not certificate.self_signed and certificate.signature_hash not in CERTIFICATE_HASHES:
-        broken.append(f"certificate {certificate.subject} is signed with {certificate.signature_hash}")
-    return broken
+def _judge_key(certificate: CertificateFacts) -> list[str]:
+    if certificate.key == "rsa" and certificate.key_bits < MINIMUM_RSA_BITS:
+        return [f"certificate {certificate.subject} has an RSA key of {certificate.key_bits} bits"]
+    if certificate.key != "rsa" and certificate.key not in GROUPS:
+        return [f"certificate {certificate.subject} has a {certificate.key} key"]
+    return []

@@ -35,9 +35,9 @@ class Mirror:
 def mirror(folder: Path = FOLDER) -> Mirror:
     """The first enabled archive that carries Debian's ``main``, the one-line file before the folder's files."""
     for fields in _entries(folder):
-        uri = fields.get("uris", "").split(" ")[0]
-        if _is_debian(fields, uri):
-            return Mirror(uri, fields.get("signed-by", ""))
+        for uri in fields.get("uris", "").split():
+            if _is_debian(fields, uri):
+                return Mirror(uri, fields.get("signed-by", ""))
     remedy = "bring a module with --install or --source"
     raise FipsError("mirror-missing", f"a Debian mirror in {folder}", "none that is enabled", remedy)
 

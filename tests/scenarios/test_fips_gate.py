@@ -1,25 +1,20 @@
 """Every situation in which TLS would work without FIPS, or not at all, ends the real program before it listens.
 
-Each row starts the program on a port that the test itself already holds: a program that tried to listen before its gate
-would end with status 4 (port taken), not 3.
+Each row of the reference starts the program on a port that the test itself already holds, see ``Program``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from fipsrelay.crypto import module, obtain, provider
+from tests.scenarios.program import Program
 
-from fipsrelay.crypto import module
-
-TIMEOUT = 60
 # The gate's steps with a configuration of the test's choice, which the program itself has no way to be given.
 DOCTORED = """
 import sys
@@ -27,9 +22,13 @@ from pathlib import Path
 from fipsrelay.crypto import gate, module
 from fipsrelay.errors import FipsError
 gate.refuse_early_imports()
+found = module.find(sys.argv[1])
+sha256 = gate.check_pin(found, None)
 try:
+    exec(sys.argv[3])
     gate.activate(Path(sys.argv[2]))
-    gate.examine(module.find(sys.argv[1]))
+    exec(sys.argv[4])
+    gate.examine(found, sha256)
 except FipsError as error:
     print(error, file=sys.stderr)
     sys.exit(3)
@@ -53,61 +52,17 @@ print(json.dumps({
 """
 
 
-class GateTests(SynchronousTestCase):
+class GateTests(Program):
     """The program's exit status and its line."""
-
-    def setUp(self) -> None:
-        self.folder = Path(self.mktemp()).resolve()
-        self.folder.mkdir(parents=True)
-        self.taken = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(self.taken.close)
-        found = module.find("auto")
-        self.module = self.folder / "fips.so"
-        shutil.copyfile(found.path, self.module)
-        self.mac = found.mac
-        self.record(found.mac)
-
-    def record(self, mac: str) -> None:
-        self.module.with_name("fipsmodule.cnf").write_text(f"[fips_sect]\nmodule-mac = {mac}\n")
-
-    def config(self, **fips: str) -> str:
-        """A configuration file; JSON is YAML."""
-        settings = {"module": str(self.module), "unlisted_module": "warn", **fips}
-        listen = {"addresses": ["127.0.0.1"], "port_range_start": self.taken.getsockname()[1]}
-        path = self.folder / "relay.yaml"
-        path.write_text(json.dumps({"listen": listen, "fips": settings}))
-        return str(path)
-
-    def run_program(
-        self, words: Sequence[str], environ: Mapping[str, str] | None = None, python: str = sys.executable
-    ) -> subprocess.CompletedProcess[str]:
-        paths = os.pathsep.join(path for path in sys.path if path)
-        return subprocess.run(
-            [python, *words],
-            env={**os.environ, "PYTHONPATH": paths, **(environ or {})},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-
-    def service(self, config: str) -> list[str]:
-        return ["-m", "fipsrelay", "twistd", "-n", "--pidfile=", "fipsrelay", "-c", config]
-
-    def assert_refused(self, done: subprocess.CompletedProcess[str], code: str, *words: str) -> None:
-        self.assertEqual(done.returncode, 3, done.stderr)
-        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-        for word in (f"FIPS check {code} failed", *words):
-            self.assertIn(word, done.stderr)
 
     def assert_service_refused(self, code: str, *words: str, **fips: str) -> None:
         self.assert_refused(self.run_program(self.service(self.config(**fips))), code, *words)
 
-    def run_doctored(self, text: str) -> subprocess.CompletedProcess[str]:
+    def run_doctored(self, text: str, before: str = "", after: str = "") -> subprocess.CompletedProcess[str]:
+        """``before`` and ``after`` are code that runs around the loading of the module."""
         path = self.folder / "doctored.cnf"
         path.write_text(text)
-        return self.run_program(["-c", DOCTORED, str(self.module), str(path)])
+        return self.run_program(["-c", DOCTORED, str(self.module), str(path), before, after])
 
     def assert_doctored_refused(self, text: str, code: str, *words: str) -> None:
         self.assert_refused(self.run_doctored(text), code, *words)
@@ -129,6 +84,13 @@ class GateTests(SynchronousTestCase):
         image[at] ^= 0x20
         self.module.write_bytes(image)
         self.assert_service_refused("module-inactive", "module integrity failure")
+
+    def test_cut_short(self) -> None:
+        """Unchecked, the process would die of SIGBUS: at the loader's hand, and without a line."""
+        size = self.module.stat().st_size
+        for kept in (size // 2, size - 1):
+            os.truncate(self.module, kept)
+            self.assert_service_refused("module-cut", str(self.module))
 
     def test_wrong_mac(self) -> None:
         self.record(":".join(["00"] * 32))
@@ -153,13 +115,20 @@ class GateTests(SynchronousTestCase):
         done = self.run_program(["-c", EARLY_IMPORT, *self.service(self.config())[2:]])
         self.assert_refused(done, "early-import", "_hashlib")
 
+    def test_a_libcrypto_that_python_did_not_import(self) -> None:
+        """As LD_PRELOAD or another extension module brings it."""
+        early = next(path for path in provider.mapped() if os.path.basename(path).startswith("libcrypto."))
+        code = f"import ctypes; ctypes.CDLL({early!r}); " + EARLY_IMPORT.replace("hashlib, ", "")
+        done = self.run_program(["-c", code, *self.service(self.config())[2:]])
+        self.assert_refused(done, "early-import", early)
+
     def test_inherited_variables_do_not_count(self) -> None:
         environ = {"OPENSSL_CONF": "/nowhere/openssl.cnf", "OPENSSL_MODULES": "/nowhere"}
         done = self.run_program(["-m", "fipsrelay", "module", "--prove", "-c", self.config()], environ)
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_configuration_file_missing(self) -> None:
-        done = self.run_program(["-c", DOCTORED, str(self.module), str(self.folder / "nowhere.cnf")])
+        done = self.run_program(["-c", DOCTORED, str(self.module), str(self.folder / "nowhere.cnf"), "", ""])
         self.assert_refused(done, "fips-not-enabled")
 
     def test_configuration_ignored(self) -> None:
@@ -167,12 +136,21 @@ class GateTests(SynchronousTestCase):
         python = self.folder / "python"
         shutil.copyfile(os.path.realpath(sys.executable), python)
         python.chmod(0o755)
+        control = self.run_program(self.service(self.config(sha256="0" * 64)), python=str(python))
+        self.assert_refused(control, "module-sha256")
         control = self.run_program(["-m", "fipsrelay", "module", "--prove", "-c", self.config()], python=str(python))
         self.assertEqual(control.returncode, 0, control.stderr)
-        os.chown(python, -1, next(group for group in (*os.getgroups(), 65534) if group != os.getgid()))
+        # Only root may give a file to a group that is not one of its own.
+        groups = [*(group for group in os.getgroups() if group != os.getegid()), 65534]
+        os.chown(python, -1, groups[0])
         python.chmod(0o2755)
         done = self.run_program(self.service(self.config()), python=str(python))
         self.assert_refused(done, "fips-not-enabled", "OPENSSL_CONF")
+
+    def test_doctoring_alone_does_no_harm(self) -> None:
+        """Otherwise the rows below could be refused for another reason than theirs."""
+        done = self.run_doctored(self.text())
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def test_no_default_properties(self) -> None:
         self.assert_doctored_refused(self.text().replace("default_properties = fips=yes", ""), "fips-not-enabled")
@@ -193,6 +171,20 @@ class GateTests(SynchronousTestCase):
         text = self.text().replace(f"module = {self.module}", f"module = {other}")
         self.assert_doctored_refused(text, "module-not-mapped", str(other))
 
+    def test_replaced_after_loading(self) -> None:
+        other = self.module.with_name("other.so")
+        shutil.copyfile(self.module, other)
+        done = self.run_doctored(self.text(), after=f"Path({str(other)!r}).rename({str(self.module)!r})")
+        self.assert_refused(done, "module-not-mapped", "(deleted)")
+
+    def test_changed_between_the_pin_and_loading(self) -> None:
+        """Whoever writes the file writes its record too."""
+        changed = self.module.with_name("changed.so")
+        changed.write_bytes(self.module.read_bytes() + b"x")
+        changed.with_name("fipsmodule.cnf").write_text(obtain.record(changed))
+        before = f"Path({str(changed)!r}).rename({str(self.module)!r})"
+        self.assert_refused(self.run_doctored(self.text(), before), "module-changed")
+
     def test_another_provider_is_active(self) -> None:
         text = self.text().replace("base = base_sect", "base = base_sect\nnull = base_sect")
         self.assert_doctored_refused(text, "provider-others", "null")
@@ -200,6 +192,13 @@ class GateTests(SynchronousTestCase):
     def test_the_module_alone_does_not_suffice(self) -> None:
         text = self.text().replace("base = base_sect", "")
         self.assert_doctored_refused(text, "provider-others")
+
+    def test_no_place_for_the_configuration(self) -> None:
+        """A full disk or a read-only system; here the process may not write files."""
+        done = self.run_program(
+            self.service(self.config()), prepare=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        )
+        self.assert_refused(done, "runtime-folder", "TMPDIR")
 
     def test_afterwards(self) -> None:
         """The interpreter's own library goes on without the module, which stays mapped in this process alone."""

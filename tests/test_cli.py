@@ -1,0 +1,66 @@
+"""The words of the command line; what the commands do is tested with them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+from fipsrelay import cli
+from tests.folders import Folders
+
+
+class CommandLineTests(Folders):
+    """``cli.main``."""
+
+    def run_command(self, *words: str) -> tuple[object, str, str]:
+        """Exit status, standard output and standard error."""
+        output, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            try:
+                status: object = cli.main(words)
+            except SystemExit as exit_:
+                status = exit_.code
+        return status, output.getvalue(), errors.getvalue()
+
+    def test_check(self) -> None:
+        path = self.put(self.folder() / "relay.yaml", "preset: datadog\n")
+        for words in (["-c", str(path)], ["--config", str(path)], [f"-c{path}"]):
+            status, output, errors = self.run_command("check", *words)
+            self.assertEqual((status, errors), (0, ""))
+            self.assertTrue(output.startswith(f"{path}: OK, "), output)
+        _, output, _ = self.run_command("check", "--expand", "-c", str(path))
+        self.assertIn("port_range_start: ", output)
+
+    def test_check_of_a_broken_file(self) -> None:
+        path = self.put(self.folder() / "relay.yaml", "nonsense: 1\n")
+        status, output, errors = self.run_command("check", "-c", str(path))
+        self.assertEqual((status, output), (2, ""))
+        self.assertIn(f"{path}:1: nonsense: ", errors)
+
+    def test_usage(self) -> None:
+        for words, wanted in (
+            ([], "COMMAND"),
+            (["nonsense"], "nonsense"),
+            (["check"], "-c/--config"),
+            (["module", "-c", "relay.yaml"], "--prove only"),
+            (["module", "--install", "a", "--source", "b"], "not allowed with"),
+        ):
+            status, output, errors = self.run_command(*words)
+            self.assertEqual((status, output), (2, ""))
+            self.assertIn(wanted, errors)
+
+    def test_help(self) -> None:
+        status, output, _ = self.run_command("--help")
+        self.assertEqual(status, 0)
+        for command in ("twistd", "demo", "check", "module"):
+            self.assertIn(f"\n    {command} ", output)
+
+    def test_it_refuses_to_prove_here(self) -> None:
+        """This process loaded OpenSSL long ago."""
+        status, output, errors = self.run_command("module", "--prove")
+        self.assertEqual((status, output), (3, ""))
+        self.assertIn("FIPS check early-import failed", errors)
+
+    def test_prove_with_a_broken_configuration(self) -> None:
+        status, _, errors = self.run_command("module", "--prove", "-c", "nowhere.yaml")
+        self.assertEqual((status, errors), (2, "nowhere.yaml: cannot be read: No such file or directory\n"))

@@ -1,0 +1,51 @@
+"""The parts of the gate that need no libcrypto of their own; the rest is in ``scenarios/test_fips_gate``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from fipsrelay.crypto import gate, module, provider
+from fipsrelay.errors import FipsError
+from tests.folders import MAC, Folders
+
+
+class PinTests(Folders):
+    """``fips.sha256``."""
+
+    def test_pin(self) -> None:
+        path = self.put(self.folder() / "file")
+        found = module.Module(path, MAC)
+        right = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.assertEqual(gate.check_pin(found, right.upper()), right)
+        self.assertEqual(gate.check_pin(found, None), right)
+        self.assertEqual(self.assertRaises(FipsError, gate.check_pin, found, "0" * 64).code, "module-sha256")
+
+
+class JudgeTests(SynchronousTestCase):
+    """``gate.judge``."""
+
+    module = module.Module(Path("/opt/fips.so"), MAC)
+
+    def facts(self, version: str) -> provider.ProviderFacts:
+        active = frozenset({"fips", "base"})
+        return provider.ProviderFacts(
+            "fips", "OpenSSL FIPS Provider", version, version, 1, 1, active, md5=False, library="OpenSSL 3"
+        )
+
+    def test_listed(self) -> None:
+        evidence = gate.judge(self.facts("3.1.2"), self.module, "00", "refuse")
+        self.assertTrue(evidence.listed)
+        self.assertEqual(evidence.warnings, ())
+
+    def test_historical_is_refused(self) -> None:
+        error = self.assertRaises(FipsError, gate.judge, self.facts("3.0.9"), self.module, "00", "refuse")
+        self.assertEqual(error.code, "module-unlisted")
+        self.assertIn("#4282", str(error))
+
+    def test_unlisted_is_warned_of(self) -> None:
+        evidence = gate.judge(self.facts("9.9.9"), self.module, "00", "warn")
+        self.assertFalse(evidence.listed)
+        self.assertIn("9.9.9", evidence.warnings[0])
