@@ -1,0 +1,38 @@
+"""Tests of ``conf/proxy.yaml``, the file that operators get."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from fipsrelay.config import sections
+from fipsrelay.config.load import load_file, load_text
+
+FILE = Path(__file__).parent.parent / "conf" / "proxy.yaml"
+
+
+class ProxyTests(SynchronousTestCase):
+    """Settings behind a # without a space are defaults; lines behind # and five spaces are examples."""
+
+    text = FILE.read_text()
+    preset = load_text("preset: datadog\n", "f.yaml")
+
+    def test_what_it_says_is_the_default(self) -> None:
+        self.assertEqual(load_file(str(FILE)), self.preset)
+
+    def test_so_is_what_it_shows(self) -> None:
+        complete = re.sub(r"(?m)^( *)#(?=\w)", r"\1", self.text)
+        self.assertEqual(load_text(complete, "f.yaml"), self.preset)
+        for table in (sections.LISTEN, sections.FIPS, sections.TLS, sections.TIMEOUTS, sections.LIMITS):
+            for key in table:
+                self.assertRegex(complete, rf"(?m)^  {key}: ")
+
+    def test_examples(self) -> None:
+        examples = "\n".join(re.findall(r"(?m)^#     (.*)$", self.text))
+        config = load_text(f"preset: datadog\n{examples}\n", "f.yaml")
+        self.assertEqual(config.upstreams["datadog-api"].port, 8443)
+        self.assertEqual(config.upstreams["datadog-metrics"].addresses, ("192.0.2.10",))
+        self.assertEqual(config.intakes["archive"].port, 9823)
+        self.assertNotIn("network_devices_netflow_frontend", config.intakes)
