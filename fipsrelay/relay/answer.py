@@ -23,8 +23,8 @@ class Asker(Protocol):
 
     closing: bool
 
-    def answer_begun(self, status: int, upstream_stays: bool) -> None:
-        """A final head has come; ``upstream_stays`` tells whether its connection goes on after the answer."""
+    def upstream_leaves(self) -> None:
+        """The upstream ends its connection after this answer."""
 
     def to_agent(self, data: bytes | memoryview) -> None:
         """Send to the agent; a slow agent pauses the upstream."""
@@ -62,7 +62,8 @@ class Answer:
         self._asker = asker
         self._heads = HeadReader(frontend.limits.head_size)
         self._header_lines = frontend.limits.header_lines
-        self._known = frontend.answers
+        self._read_answer = frontend.answers
+        self._counts = frontend.counters.requests
         self.head_sent = False
 
     def begin(self, request: Request) -> None:
@@ -81,15 +82,22 @@ class Answer:
             self.reusable = False  # nothing was asked that these could belong to
             self._asker.upstream_gone()
             return
+        position, length = 0, len(view)
         try:
-            position = self._read(view)
+            while position < length and not self.done:
+                if self._body is None:
+                    head, position = self._heads.feed(view, position)
+                    if head is not None:
+                        position = self._read_head(head, view, position)
+                else:
+                    position = self._read_body(self._body, view, position)
         except MessageError as error:
             self._asker.answer_failed("upstream-http", f"broken HTTP: {error}")
             return
         if not self.done:
             self._asker.answer_progress()
             return
-        if position < len(view):
+        if position < length:
             self.reusable = False
         self._asker.answered()
 
@@ -120,34 +128,24 @@ class Answer:
 
     # -- reading
 
-    def _read(self, view: memoryview) -> int:
-        """Read up to the end of the answer; returns the position after what was used."""
-        position, length = 0, len(view)
-        while position < length and not self.done:
-            if self._body is None:
-                head, position = self._heads.feed(view, position)
-                if head is not None:
-                    position = self._read_head(head, view, position)
-            else:
-                position = self._read_body(self._body, view, position)
-        return position
-
     def _read_head(self, data: bytes, view: memoryview, position: int) -> int:
         if self._method == b"HEAD":
             head = parse_response(data, self._method, self._header_lines)
-            length, answer = head.body, head.rebuild()
+            answer = head.rebuild()
         else:
-            head, length, answer = self._known.read(data)
+            head, answer = self._read_answer(data)
         if head.status < 200:
             self._pass_interim(head.status, answer)
             return position
-        asker = self._asker
+        asker, length = self._asker, head.body
+        self._counts[head.status] += 1
         self.reusable = head.keep_alive
-        asker.answer_begun(head.status, head.keep_alive)
+        if not head.keep_alive:
+            asker.upstream_leaves()
         if length < 0 or asker.closing or self._http10:
             answer = answer[: -len(HEAD_END)] + self._framing(length) + HEAD_END
         self.head_sent = True
-        if 0 <= length <= min(_JOIN, len(view) - position):
+        if 0 <= length <= _JOIN and position + length <= len(view):
             asker.to_agent(answer + view[position : position + length] if length else answer)
             self.done = True
             return position + length

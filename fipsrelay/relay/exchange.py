@@ -43,6 +43,7 @@ class Exchange:
         self._counters = frontend.counters
         self._timeouts = frontend.timeouts
         self._now = frontend.deadlines.now
+        self._read_request = frontend.requests.read
         self._agent: PlainStream
         self._heads = HeadReader(frontend.limits.head_size)
         self._answer = Answer(self, frontend)
@@ -114,11 +115,11 @@ class Exchange:
         """Bytes from the agent."""
         size = len(view)
         self._counters.bytes_in += size
-        body, upstream = self._body, self._upstream
-        if type(body) is LengthBody and upstream is not None and size < body.remaining:
+        body = self._body
+        if type(body) is LengthBody and self._upstream is not None and size < body.remaining:
             # The short way of bulk: from the read buffer to OpenSSL.
             body.remaining -= size
-            self._send(upstream, view)
+            self._send(self._upstream, view)
         elif self._over:
             self.deadline = min(self._now() + _LINGER_PAUSE, self._linger_until)
         else:
@@ -173,8 +174,8 @@ class Exchange:
 
     # -- the request
 
-    def _read(self, view: memoryview) -> None:
-        position, length = 0, len(view)
+    def _read(self, view: memoryview, position: int = 0) -> None:
+        length = len(view)
         while position < length and not self._over:
             if self._request is None:
                 position = self._read_head(view, position)
@@ -201,7 +202,7 @@ class Exchange:
                 if not begun:
                     self.deadline = self._now() + self._timeouts.request_head
                 return position
-            request, length, self._head = self._frontend.requests.read(data)
+            request, length, self._head = self._read_request(data)
         except MessageError as error:
             self._refuse(error)
             return len(view)
@@ -225,7 +226,7 @@ class Exchange:
         self._upstream = upstream
         upstream.user = self._answer
         length = self._length
-        if 0 <= length <= min(_JOIN, len(view) - position):
+        if 0 <= length <= _JOIN and position + length <= len(view):
             end = position + length
             self._body = None
             self._send(upstream, self._head + view[position:end] if length else self._head)
@@ -258,12 +259,15 @@ class Exchange:
 
     def _send(self, upstream: TlsStream, data: bytes | memoryview) -> None:
         """Pass a part of the request on; a slow upstream pauses the agent."""
-        complete = self._body is None
-        self.deadline = self._now() + (self._timeouts.answer if complete else self._timeouts.body)
-        if data and not upstream.write(data) and self._upstream is not None and not complete:
-            self._agent.pause()
-        elif complete:
-            self._settle()
+        if self._body is None:
+            self.deadline = self._now() + self._timeouts.answer
+            upstream.write(data)
+            if self._answer.done:
+                self._settle()
+        else:
+            self.deadline = self._now() + self._timeouts.body
+            if not upstream.write(data) and self._upstream is not None:
+                self._agent.pause()
 
     # -- the upstream connection
 
@@ -273,9 +277,7 @@ class Exchange:
         ahead, self._ahead = memoryview(self._ahead), b""
         self._agent.resume()
         stream.resume()
-        position = self._send_head(stream, ahead, 0)
-        if position < len(ahead):
-            self._read(ahead[position:])
+        self._read(ahead, self._send_head(stream, ahead, 0))
 
     def refused(self, error: UpstreamError) -> None:
         """There is no upstream connection to be had."""
@@ -314,7 +316,8 @@ class Exchange:
         if self._request.http10:
             self.closing = True
         self._answer.done = True
-        self.answer_begun(error.status, upstream_stays=False)
+        self._counters.requests[error.status] += 1
+        self.upstream_leaves()
         head_only = self._request.method == b"HEAD"
         self.to_agent(local_answer(error.status, error.code, str(error), close=self.closing, head_only=head_only))
         self.answered()
@@ -334,10 +337,9 @@ class Exchange:
 
     # -- the answer
 
-    def answer_begun(self, status: int, upstream_stays: bool) -> None:
-        """Count it; an upstream that leaves will not take the rest of the request, nor can the agent send another."""
-        self._counters.requests[status] += 1
-        if self._body is not None and not upstream_stays:
+    def upstream_leaves(self) -> None:
+        """It will not take the rest of the request: the agent must know, and cannot send another after it."""
+        if self._body is not None:
             self.closing = True
 
     def to_agent(self, data: bytes | memoryview) -> None:
@@ -368,17 +370,19 @@ class Exchange:
 
     def _settle(self) -> None:
         """Go on to the next request if both directions are complete and the upstream has taken everything."""
-        request, stream = self._request, self._upstream
-        if request is None or self._body is not None or not self._answer.done or (stream and stream.unsent):
+        request, stream, answer = self._request, self._upstream, self._answer
+        if request is None or self._body is not None or not answer.done:
             return
-        self._upstream = None
         if stream is not None:
-            if self._answer.reusable:
+            if stream.unsent:
+                return
+            self._upstream = None
+            if answer.reusable:
                 request.pool.give_back(stream)
             else:
                 stream.close()
         self._request = None
-        self._answer.head_sent = False
+        answer.head_sent = False
         if not self.closing:
             self._next()
         elif self._ahead:
@@ -388,16 +392,17 @@ class Exchange:
 
     def _next(self) -> None:
         """Wait for a request, but for none from an agent that does not take its answers."""
-        if self._agent.unsent:
-            self._agent.pause()
+        agent = self._agent
+        if agent.unsent:
+            agent.pause()
             self.deadline = self._now() + self._timeouts.body
             return
         self.deadline = self._now() + self._timeouts.agent_keep_alive
         if self._ahead:
             # From the reactor: a long pipeline must not become a deep recursion.
             self._frontend.reactor.callLater(0, self._read_ahead)
-        else:
-            self._agent.resume()
+        elif not agent.reading:
+            agent.resume()
 
     def _read_ahead(self) -> None:
         if self._request is None and not self._over:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 import attrs
@@ -18,6 +19,8 @@ from fipsrelay.upstream.pool import Pool
 from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.http1 import ResponseHead, parse_request, parse_response
 from fipsrelay.wire.known import Known
+
+_ANSWERS = 64  # heads that are remembered
 
 _log = Logger()
 
@@ -64,7 +67,7 @@ class Frontend:
     Attributes:
         draining: no further requests are taken.
         requests: reads the heads of requests.
-        answers: reads the heads of answers to all methods but HEAD.
+        answers: reads the head of an answer to any method but HEAD; also gives it rebuilt.
     """
 
     def __init__(
@@ -91,7 +94,8 @@ class Frontend:
         self._room = room
         self._drained: Deferred[None] | None = None
         self.requests = Known(self._read_request)
-        self.answers = Known(self._read_answer)
+        # The same answer comes again and again within a second, until its Date changes.
+        self.answers = lru_cache(_ANSWERS)(self._read_answer)
 
     def pool(self, target: bytes = b"") -> Pool:
         """Where a request for ``target`` goes; without one, where the port's bytes go."""
@@ -102,9 +106,9 @@ class Frontend:
         pool = self.pool(head.target)
         return Request(head.method, head.http10, head.keep_alive, pool), head.body, head.rebuild(pool.host)
 
-    def _read_answer(self, data: bytes) -> tuple[ResponseHead, int, bytes]:
+    def _read_answer(self, data: bytes) -> tuple[ResponseHead, bytes]:
         head = parse_response(data, b"GET", self.limits.header_lines)
-        return head, head.body, head.rebuild()
+        return head, head.rebuild()
 
     def opened(self, connection: AgentConnection) -> None:
         """An agent connection begins."""

@@ -14,18 +14,17 @@ class HeadReader:
 
     Args:
         limit: bytes that a head may have, its empty line included.
+
+    Attributes:
+        begun: a head has begun to arrive and is not complete.
     """
 
-    __slots__ = ("_limit", "_partial")
+    __slots__ = ("_limit", "_partial", "begun")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._partial = bytearray()
-
-    @property
-    def begun(self) -> bool:
-        """Whether a head has begun to arrive and is not complete."""
-        return bool(self._partial)
+        self.begun = False
 
     def feed(self, view: memoryview, position: int) -> tuple[bytes | None, int]:
         """Take what belongs to the head from ``view[position:]``.
@@ -36,11 +35,11 @@ class HeadReader:
         Raises:
             MessageError: ``head-too-large``.
         """
-        if not self._partial:
-            window = bytes(view[position : position + _WINDOW])
-            end = window.find(HEAD_END) + len(HEAD_END)
-            if len(HEAD_END) <= end <= self._limit:
-                return window[:end], position + end
+        if not self.begun:
+            window = bytes(view[position : position + _WINDOW] if position or len(view) > _WINDOW else view)
+            end = window.find(HEAD_END)
+            if 0 <= end <= self._limit - 4:
+                return window[: end + 4], position + end + 4
         return self._collect(view, position)
 
     def _collect(self, view: memoryview, position: int) -> tuple[bytes | None, int]:
@@ -51,7 +50,9 @@ class HeadReader:
         if end >= len(HEAD_END):
             head = bytes(partial[:end])
             self._partial = bytearray()
+            self.begun = False
             return head, position + end - begun
         if len(partial) >= self._limit:
             raise MessageError("head-too-large", 431, f"the head is larger than {self._limit} bytes")
+        self.begun = True
         return None, len(view)

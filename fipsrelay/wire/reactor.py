@@ -40,7 +40,10 @@ class RelayReactor(EPollReactor):
                 continue
             if isinstance(selectable, Stream):
                 try:
-                    deliver(selectable, event)
+                    if event == EPOLLIN:
+                        selectable.doRead()
+                    else:
+                        deliver(selectable, event)
                 except Exception:
                     _log.failure("Unexpected error on a connection; it is closed")
                     selectable.abort()

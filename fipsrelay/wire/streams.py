@@ -97,10 +97,7 @@ class Stream:
 
     def write(self, data: bytes | memoryview) -> bool:
         """Send; False when some of it had to be kept, then ``stream_drained`` follows (unless the stream is lost)."""
-        if self._unsent is not None:
-            self._unsent = b"".join((self._unsent, data))
-            return False
-        return self.is_open and self._send(data)
+        raise NotImplementedError
 
     def write_eof(self) -> None:
         """Send no more after what is unsent; reading goes on."""
@@ -158,7 +155,7 @@ class Stream:
         data = self._unsent
         if data is not None:
             self._unsent = None
-            if not self._send(data):
+            if not self.write(data):
                 return
         self._reactor.removeWriter(self)
         if self._closing:
@@ -172,10 +169,6 @@ class Stream:
 
     # -- inside
 
-    def _send(self, data: bytes | memoryview) -> bool:
-        """Write what the kernel takes, ``_keep`` the rest; True when everything went out."""
-        raise NotImplementedError
-
     def _send_eof(self) -> None:
         raise NotImplementedError
 
@@ -184,8 +177,11 @@ class Stream:
 
     def _keep(self, data: bytes | memoryview) -> bool:
         """Keep unsent bytes: a view of the shared buffer would not survive, so it is copied."""
-        self._unsent = bytes(data)
-        self._reactor.addWriter(self)
+        if self._unsent is not None:
+            self._unsent = b"".join((self._unsent, data))
+        elif self.is_open:
+            self._unsent = bytes(data)
+            self._reactor.addWriter(self)
         return False
 
     def _lose(self, reason: Exception | None) -> None:
@@ -203,6 +199,21 @@ class PlainStream(Stream):
         super().__init__(sock, reactor, buffer)
         self._recv_into = sock.recv_into
         self._sock_send = sock.send
+
+    def write(self, data: bytes | memoryview) -> bool:
+        """See ``Stream``."""
+        if self._unsent is not None or not self.is_open:
+            return self._keep(data)
+        try:
+            sent = self._sock_send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lose(error)
+            return False
+        if sent == len(data):
+            return True
+        return self._keep(data[sent:])
 
     def doRead(self) -> None:
         """Read while the socket keeps giving, within a bound."""
@@ -224,18 +235,6 @@ class PlainStream(Stream):
                 self.user.stream_data(buffer.view[:count])
             if count < buffer.size or not self.reading:
                 return
-
-    def _send(self, data: bytes | memoryview) -> bool:
-        try:
-            sent = self._sock_send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self._lose(error)
-            return False
-        if sent == len(data):
-            return True
-        return self._keep(data[sent:])
 
     def _send_eof(self) -> None:
         try:

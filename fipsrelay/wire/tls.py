@@ -62,6 +62,8 @@ class TlsStream(Stream):
         if server_name is not None:
             self.connection.set_tlsext_host_name(server_name)
         self._ssl = self.connection._ssl
+        # pyOpenSSL turns partial writes on: SSL_write would return after each record, eight times a read.
+        lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
         self.keeper: Any = None
         self._connected = False
         self._ready = False
@@ -78,6 +80,21 @@ class TlsStream(Stream):
         if not self.reading and self.is_open and self._ready and _SSL_pending(self._ssl):
             self._read_later()
         super().resume()
+
+    def write(self, data: bytes | memoryview) -> bool:
+        """See ``Stream``."""
+        if self._unsent is not None or not self.is_open:
+            return self._keep(data)
+        if not data:
+            return True  # SSL_write of nothing is undefined
+        sent = _SSL_write(self._ssl, data if type(data) is bytes else _from_buffer(data), len(data))
+        if sent > 0:
+            return True
+        code = _SSL_get_error(self._ssl, sent)
+        if code in (_WANT_READ, _WANT_WRITE):
+            return self._keep(data)  # all of it: OpenSSL knows how far it came, and wants to be called the same way
+        self._lose(self._error())
+        return False
 
     def abort(self, reset: bool = False) -> None:
         self._connector = self.keeper = None
@@ -104,16 +121,15 @@ class TlsStream(Stream):
                 if count < _RECORD:
                     break
             # Before the delivery: its callbacks may use OpenSSL, whose error queue belongs to the thread.
-            reason = self._error() if code not in (0, _WANT_READ, _WANT_WRITE, _ZERO_RETURN) else None
+            reason = self._error() if code and code not in (_WANT_READ, _WANT_WRITE, _ZERO_RETURN) else None
             if offset and self.user is not None:
                 self.user.stream_data(buffer.view[:offset])
             if code:
                 self._read_stopped(code, reason)
                 return
-            if not self.reading:
+            # A short record leaves nothing inside OpenSSL, and is most likely the last; epoll tells when not.
+            if offset < size or not self.reading:
                 return
-            if offset < size and not _SSL_pending(ssl):
-                return  # a short record: most likely the last; epoll tells when not
         self._read_later()
 
     def doWrite(self) -> None:
@@ -197,21 +213,6 @@ class TlsStream(Stream):
         connector, self._connector = self._connector, None
         if connector is not None:
             connector.stream_ready()
-
-    def _send(self, data: bytes | memoryview) -> bool:
-        length = len(data)
-        pointer = _from_buffer(data)
-        offset = 0
-        while offset < length:
-            sent = _SSL_write(self._ssl, pointer + offset if offset else pointer, length - offset)
-            if sent <= 0:
-                code = _SSL_get_error(self._ssl, sent)
-                if code in (_WANT_READ, _WANT_WRITE):
-                    return self._keep(data[offset:])
-                self._lose(self._error())
-                return False
-            offset += sent
-        return True
 
     def _send_eof(self) -> None:
         """close_notify, then FIN for peers that look at TCP only."""
