@@ -44,8 +44,11 @@ def _pass_on(command: str, words: list[str]) -> int | None:
         from fipsrelay import launch
 
         return launch.main(words)
-    from fipsrelay.demo import run
-
+    try:
+        from fipsrelay.demo import run
+    except ModuleNotFoundError as error:
+        print(f"fipsrelay demo needs {error.name}: pip install 'fipsrelay[demo]'", file=sys.stderr)
+        return 1
     return run.main(words)
 
 

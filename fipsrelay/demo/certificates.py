@@ -13,13 +13,21 @@ from pathlib import Path
 import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+_PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+_CURVES: dict[str, ec.EllipticCurve] = {
+    "p256": ec.SECP256R1(),
+    "p384": ec.SECP384R1(),
+    "p521": ec.SECP521R1(),
+    "p224": ec.SECP224R1(),
+    "secp256k1": ec.SECP256K1(),
+    "brainpool256": ec.BrainpoolP256R1(),
+}
 
-#: Names of the server keys that :func:`write` makes.
-KEYS = ("p256", "p384", "p521", "rsa1024", "rsa2048", "rsa3072")
+#: Names of the keys that :func:`write` makes. From ``rsa1024`` on they are of kinds that the relay has to refuse.
+KEYS = ("p256", "p384", "p521", "rsa2048", "rsa3072", "rsa1024", "p224", "secp256k1", "brainpool256", "ed25519")
 
 
 @attrs.frozen
@@ -43,9 +51,11 @@ def write(
     *,
     key: str = "p256",
     expired: bool = False,
+    premature: bool = False,
     self_signed: bool = False,
     hash_name: str = "sha256",
     stem: str = "server",
+    intermediate: str | None = None,
 ) -> Paths:
     """Make an authority (unless ``folder`` holds one already) and a server certificate signed by it.
 
@@ -56,31 +66,39 @@ def write(
         hosts: names and IP addresses for the subject alternative name.
         key: one of :data:`KEYS`; ``rsa1024`` is below what ``@SECLEVEL=2`` and FIPS 186-5 allow.
         expired: a certificate that ended yesterday.
+        premature: a certificate that begins tomorrow.
         self_signed: signed by its own key instead of the authority.
         hash_name: hash of the server certificate's signature, ``sha256``, ``sha384`` or ``sha512``.
         stem: file name before the ending.
+        intermediate: one of :data:`KEYS`: an authority with such a key, ``STEM-intermediate.pem``, stands between the
+            two, and its certificate follows the server's in the server's file.
     """
-    authority_certificate, authority_key = _authority(folder)
+    issuer, signer = _authority(folder)
+    chain = b""
+    if intermediate:
+        issuer, signer = _make_authority(folder, f"{stem}-intermediate", intermediate, (issuer, signer))
+        chain = issuer.public_bytes(serialization.Encoding.PEM)
     server_key = _generate(key)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fipsrelay demo intake")])
+    name = _name("fipsrelay demo intake")
     now = datetime.datetime.now(datetime.timezone.utc)
-    end = now + (datetime.timedelta(days=-1) if expired else datetime.timedelta(days=7))
-    signer, issuer = (server_key, name) if self_signed else (authority_key, authority_certificate.subject)
+    start = now + datetime.timedelta(days=1 if premature else -2)
+    end = now + datetime.timedelta(days=-1 if expired else 7)
+    signer, issuer_name = (server_key, name) if self_signed else (signer, issuer.subject)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
-        .issuer_name(issuer)
+        .issuer_name(issuer_name)
         .public_key(server_key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_before(start)
         .not_valid_after(end)
         .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(signer, _hash(hash_name))
+        .sign(signer, _hash(hash_name, signer))
     )
     paths = Paths(folder / "authority.pem", folder / f"{stem}.pem", folder / f"{stem}.key")
-    paths.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + chain)
     _write_key(paths.key, server_key)
     return paths
 
@@ -91,8 +109,16 @@ def _authority(folder: Path) -> tuple[x509.Certificate, _PrivateKey]:
         loaded = serialization.load_pem_private_key(key_path.read_bytes(), None)
         assert isinstance(loaded, ec.EllipticCurvePrivateKey)
         return x509.load_pem_x509_certificate(certificate_path.read_bytes()), loaded
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fipsrelay throw-away authority")])
+    return _make_authority(folder, "authority", "p256")
+
+
+def _make_authority(
+    folder: Path, stem: str, kind: str, issuer: tuple[x509.Certificate, _PrivateKey] | None = None
+) -> tuple[x509.Certificate, _PrivateKey]:
+    """Write an authority's files, signed by ``issuer`` or else by itself."""
+    key = _generate(kind)
+    name = _name(f"fipsrelay throw-away {stem}")
+    issuer_name, signer = (issuer[0].subject, issuer[1]) if issuer else (name, key)
     now = datetime.datetime.now(datetime.timezone.utc)
     usage = x509.KeyUsage(
         digital_signature=True,
@@ -108,40 +134,42 @@ def _authority(folder: Path) -> tuple[x509.Certificate, _PrivateKey]:
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
-        .issuer_name(name)
+        .issuer_name(issuer_name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=3))
         .not_valid_after(now + datetime.timedelta(days=8))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0 if issuer else 1), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
+        .sign(signer, _hash("sha256", signer))
     )
-    _write_key(key_path, key)
-    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    _write_key(folder / f"{stem}.key", key)
+    (folder / f"{stem}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     return certificate, key
 
 
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
 def _generate(key: str) -> _PrivateKey:
-    if key == "p256":
-        return ec.generate_private_key(ec.SECP256R1())
-    if key == "p384":
-        return ec.generate_private_key(ec.SECP384R1())
-    if key == "p521":
-        return ec.generate_private_key(ec.SECP521R1())
+    if key in _CURVES:
+        return ec.generate_private_key(_CURVES[key])
+    if key == "ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
     if key in KEYS:
         return rsa.generate_private_key(public_exponent=65537, key_size=int(key.removeprefix("rsa")))
     raise ValueError(f"key must be one of {', '.join(KEYS)}, found {key!r}")
 
 
-def _hash(name: str) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
+def _hash(name: str, signer: _PrivateKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None:
     choices: dict[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = {
         "sha256": hashes.SHA256(),
         "sha384": hashes.SHA384(),
         "sha512": hashes.SHA512(),
     }
-    return choices[name]
+    return None if isinstance(signer, ed25519.Ed25519PrivateKey) else choices[name]
 
 
 def _general_name(host: str) -> x509.GeneralName:

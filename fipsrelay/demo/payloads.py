@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 import attrs
+import zstandard
 
 SITE = "ddog-gov.com"
 SEED = 7
@@ -161,12 +162,7 @@ _SINGLE = (
 
 
 def _zstd(data: bytes) -> bytes:
-    # Python 3.14 has it; before, the package of the `test` extra.
-    try:
-        from compression.zstd import compress  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        from zstandard import compress
-    compressed: bytes = compress(data)
+    compressed: bytes = zstandard.compress(data)
     return compressed
 
 

@@ -60,7 +60,8 @@ class Answer:
 
     def __init__(self, asker: Asker, frontend: Frontend) -> None:
         self._asker = asker
-        self._heads = HeadReader(frontend.limits.head_size)
+        self._head_size = frontend.limits.head_size
+        self._heads = HeadReader(self._head_size)
         self._header_lines = frontend.limits.header_lines
         self._read_answer = frontend.answers
         self._counts = frontend.counters.requests
@@ -68,6 +69,8 @@ class Answer:
 
     def begin(self, request: Request) -> None:
         """Wait for the answer to ``request``."""
+        if self._heads.begun:  # what is left of an answer that was cut in its head
+            self._heads = HeadReader(self._head_size)
         self._method = request.method
         self._http10 = request.http10
         self._body: Body | None = None

@@ -91,6 +91,13 @@ class Exchange:
         self._gone()
         self._agent.abort(reset=True)
 
+    def _break_off(self) -> None:
+        """The request ends here: an answer that the agent has in part is cut, one that it has whole must arrive."""
+        if self._answer.head_sent and self._answer.done:
+            self._linger()
+        else:
+            self._cut()
+
     def _gone(self) -> None:
         """Let go of everything but the agent's socket."""
         self.deadline = NEVER
@@ -126,21 +133,25 @@ class Exchange:
             self._read(view)
 
     def stream_drained(self) -> None:
-        """The agent took what was kept: read the upstream, or the next request."""
+        """The agent took what was kept: read the upstream, the next request, or the agent's end."""
         if self._upstream is not None:
             self.deadline = self._now() + self._timeouts.body
             self._upstream.resume()
-        elif self._request is None and not self._over:
+        elif self._over:
+            self._agent.resume()
+        elif self._request is None:
             self._next()
 
     def stream_eof(self) -> None:
         """The agent sends no more. A complete request still gets its answer; an incomplete one is cut."""
         self.closing = True
         if self._over:
-            self._finish()
+            if not self._agent.unsent:  # otherwise it has yet to take its answer; the end comes again after that
+                self._finish()
         elif self._body is not None or self._heads.begun:
             self._counters.errors["agent-closed"] += 1
-            self._cut()
+            self._drop_upstream()
+            self._break_off()
         elif self._request is None:
             self._finish()
 
@@ -309,7 +320,7 @@ class Exchange:
         self._drop_upstream()
         self._frontend.failed(error)
         if self._answer.head_sent:
-            self._cut()
+            self._break_off()
             return
         self._discard_ahead()
         assert self._request is not None
@@ -417,7 +428,7 @@ class Exchange:
         self._drop_upstream()
         self._frontend.failed(error)
         if self._answer.head_sent:
-            self._cut()
+            self._break_off()
             return
         self._counters.requests[error.status] += 1
         self.to_agent(local_answer(error.status, error.code, str(error), close=True, head_only=False))

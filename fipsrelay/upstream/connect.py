@@ -196,7 +196,7 @@ def describe(reason: Exception | None) -> str:
     if isinstance(reason, SSL.SysCallError) or reason is None:
         return "the connection was closed"
     if isinstance(reason, SSL.Error) and reason.args and isinstance(reason.args[0], list) and reason.args[0]:
-        return str(reason.args[0][-1][-1])
+        return "; ".join(str(entry[-1]) for entry in reason.args[0])  # the cause comes first
     if isinstance(reason, OSError) and reason.errno:
         return os.strerror(reason.errno)
     return type(reason).__name__

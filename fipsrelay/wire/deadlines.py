@@ -10,6 +10,9 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+_log = Logger()
 
 NEVER = float("inf")
 
@@ -60,4 +63,8 @@ class Deadlines:
         for timed in [timed for timed in self._watched if timed.deadline <= now]:
             if timed.deadline <= now:  # an earlier call of this sweep may have moved it
                 timed.deadline = NEVER
-                timed.expired()
+                try:
+                    timed.expired()
+                except Exception:
+                    # Raised from here, it would end the sweep and with it every deadline of the process.
+                    _log.failure("Unexpected error at a deadline")

@@ -52,7 +52,7 @@ class HeadReader:
             self._partial = bytearray()
             self.begun = False
             return head, position + end - begun
+        self.begun = True
         if len(partial) >= self._limit:
             raise MessageError("head-too-large", 431, f"the head is larger than {self._limit} bytes")
-        self.begun = True
         return None, len(view)

@@ -1,115 +1,161 @@
 """HTTP/1.1 message boundaries, without any I/O.
 
-``httptools`` (llhttp) reads heads; what a head says about its body, and chunked framing, are decided here so that every byte
-of a message has one reader and its end an exact position. Heads are rebuilt from what was understood (RFC 9112 §11.2:
-nothing that was not understood is passed on); bodies are never changed.
+One strict grammar (RFC 9110 §5, RFC 9112) decides whether bytes are a head: what matches has one reading, everything
+else is refused. What a head says about its body, and chunked framing, are read here too, so that every byte of a
+message has one reader and its end an exact position. Host, framing and the fields of one connection are written anew;
+other header lines pass in order and unchanged, and so do bodies.
 """
 
 from __future__ import annotations
 
 import re
 
-from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
-
 from fipsrelay.errors import MessageError
 
 CHUNKED = -1
 UNTIL_CLOSE = -2
-HEAD_END = b"\r\n\r\n"
 
-# RFC 9110 §7.6.1. Host and framing are written anew.
-_DROPPED = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"host", b"trailer")
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+# No control character but the tab (RFC 9110 §5.5), so no bare CR or LF. A folded line (RFC 9112 §5.2) lacks a name.
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]*"
+_FIELD = _TOKEN + rb":" + _TEXT
+_FIELDS = rb"((?:\r\n" + _FIELD + rb")*)\r\n\r\n"
+# Capital letters: were `head` taken for HEAD upstream, its answer would end elsewhere. CONNECT asks for a tunnel.
+_METHOD = rb"(?!CONNECT )[A-Z]+"
+_TARGET = rb"[!-\"$-~]+"  # no fragment
+_STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + _TEXT + rb"))?"
+# One empty line may come before a request (RFC 9112 §2.2).
+_REQUEST = re.compile(rb"(?:\r\n)?(" + _METHOD + rb") (" + _TARGET + rb") HTTP/1\.([01])" + _FIELDS)
+_ANSWER = re.compile(_STATUS_LINE + _FIELDS)
+# What is not passed on as it came: Host, framing, and the fields of one connection (RFC 9110 §7.6.1).
+_ONE_HOP = rb"connection|content-length|keep-alive|proxy-connection|te|transfer-encoding|upgrade"
+_NOTED_IN_REQUESTS = re.compile(rb"\r\n((?i:host|" + _ONE_HOP + rb")):([^\r]*)")
+_NOTED_IN_ANSWERS = re.compile(rb"\r\n((?i:" + _ONE_HOP + rb")):([^\r]*)")
+# Options of Connection that drop no field. Nominating Content-Length would take the body's end away.
+_NOT_NOMINATED = frozenset((b"", b"close", b"keep-alive", b"content-length"))
+_LENGTH_DIGITS = 18  # fits the 64 bits of any peer
+_AUTHORITY = rb"[0-9A-Za-z\-._~%!$&'()*+,;=:\[\]]"  # no userinfo (RFC 9110 §4.2.4)
+_HOST = re.compile(_AUTHORITY + rb"*")
+_ABSOLUTE = re.compile(rb"(?i:http)://" + _AUTHORITY + rb"+(/.*|\?.*)?")
+
+# What is wrong with a first line: each pattern narrows the one before; the first that does not match names the fault.
+_Faults = tuple[tuple[re.Pattern[bytes], str, int, str], ...]
+_UNSPOKEN = ("bad-version", 505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+_REQUEST_FAULTS: _Faults = (
+    (re.compile(_TOKEN + rb" [^ \r\n]+ HTTP/[0-9]\.[0-9]\r\n"), "bad-head", 400, "not a request line"),
+    (re.compile(_TOKEN + rb" [^ ]+ HTTP/1\.[01]\r\n"), *_UNSPOKEN),
+    (re.compile(_METHOD + rb" "), "bad-method", 501, "CONNECT, or a method that is not all capital letters"),
+    (re.compile(_METHOD + rb" " + _TARGET + rb" "), "bad-target", 400, "a character that cannot stand in a target"),
 )
-_SPECIAL = _DROPPED | {b"content-length", b"expect"}
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\x00]*)?\r\n")
-_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\x00]*")
+_ANSWER_FAULTS: _Faults = (
+    (re.compile(rb"HTTP/[0-9]\.[0-9] "), "bad-head", 400, "not a status line"),
+    (re.compile(rb"HTTP/1\.[01] "), *_UNSPOKEN),
+    (re.compile(_STATUS_LINE + rb"\r\n"), "bad-head", 400, "not a status line"),
+)
+_FIELD_LINE = re.compile(_FIELD)
+
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;" + _TEXT + rb")?\r\n")
 _NO_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection", b"trailer"))
 _CHUNK_LINE = 4096
+_CHUNK_WINDOW = 64  # nearly every line fits; a larger copy of what is mostly data would only cost
 _TRAILERS = 16384
 
 
 class _Head:
-    """Collects one head from llhttp's callbacks; header lines are rebuilt while they arrive."""
+    """What heads of both directions have.
 
-    __slots__ = ("body", "complete", "connection", "hosts", "lines", "transfer_encoding")
+    Attributes:
+        http10: whether the sender speaks HTTP/1.0.
+        fields: the header lines to pass on, each with its CRLF in front.
+        body: bytes that follow, CHUNKED or UNTIL_CLOSE.
+        keep_alive: whether the sender keeps the connection.
+    """
 
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
-        self.body: int | None = None
-        self.transfer_encoding: bytes | None = None
-        self.connection: list[bytes] = []
-        self.hosts = 0
-        self.complete = False
+    __slots__ = ("body", "fields", "http10", "keep_alive")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        key = name.lower()
-        if key in _SPECIAL:
-            self._special(key, value)
-            if key in _DROPPED:
-                return
-        self.lines.append(name + b": " + value)
+    body: int
+    fields: bytes
+    http10: bool
+    keep_alive: bool
 
-    def on_headers_complete(self) -> None:
-        self.complete = True
-
-    def _special(self, key: bytes, value: bytes) -> None:
-        if key == b"content-length":
-            if self.body is not None:
-                raise MessageError("bad-head", 400, "more than one Content-Length")
-            if not value.isdigit():
-                raise MessageError("bad-head", 400, "Content-Length is not a number")
-            self.body = int(value)
-        elif key == b"transfer-encoding":
-            if self.transfer_encoding is not None:
-                raise MessageError("bad-head", 400, "more than one Transfer-Encoding")
-            self.transfer_encoding = value.lower()
-        elif key == b"connection":
-            self.connection += (token.strip().lower() for token in value.split(b","))
-        elif key == b"host":
-            self.hosts += 1
-
-    def _check(self, header_lines: int) -> None:
-        if len(self.lines) > header_lines:
+    def _read(self, fields: bytes, noted: re.Pattern[bytes], header_lines: int) -> list[bytes]:
+        """Fill in the attributes after ``http10``; returns the values of Host if it is among the noted fields."""
+        if fields.count(b"\n") > header_lines:
             raise MessageError("head-too-large", 431, f"more than {header_lines} header lines")
-        if self.transfer_encoding is not None:
-            if self.body is not None:
-                raise MessageError("bad-head", 400, "Content-Length and Transfer-Encoding together")
-            if self.transfer_encoding != b"chunked":
-                raise MessageError("bad-head", 501, "a Transfer-Encoding other than chunked")
-            self.body = CHUNKED
-        nominated = set(self.connection) - {b"close", b"keep-alive", b"content-length"}
+        self.body = UNTIL_CLOSE
+        self.keep_alive = not self.http10
+        hosts: list[bytes] = []
+        connection = coding = None
+        parts = noted.split(fields)  # text to keep, a name, its value, text to keep ...
+        for at in range(1, len(parts), 3):
+            name, value = parts[at], parts[at + 1]
+            parts[at] = parts[at + 1] = b""
+            key = name.lower()
+            if key == b"content-length":
+                parts[at] = b"\r\n%b: %d" % (name, self._read_length(value.strip()))
+            elif key == b"host":
+                hosts.append(value.strip())
+            elif key == b"connection":
+                connection = value if connection is None else connection + b"," + value
+            elif key == b"transfer-encoding":
+                coding = value if coding is None else coding + b"," + value
+        self.fields = b"".join(parts)
+        if coding is not None:
+            self._read_coding(coding)
+        if connection is not None:
+            self._read_connection(connection)
+        return hosts
+
+    def _read_length(self, value: bytes) -> int:
+        if self.body != UNTIL_CLOSE:
+            raise MessageError("bad-head", 400, "more than one Content-Length")
+        if not value.isdigit() or len(value) > _LENGTH_DIGITS:
+            raise MessageError("bad-head", 400, f"Content-Length is not a number of at most {_LENGTH_DIGITS} digits")
+        self.body = length = int(value)
+        return length
+
+    def _read_connection(self, value: bytes) -> None:
+        options = {option.strip() for option in value.lower().split(b",")}
+        self.keep_alive = b"close" not in options and (not self.http10 or b"keep-alive" in options)
+        nominated = options - _NOT_NOMINATED
         if nominated:
-            self.lines = [line for line in self.lines if line.split(b":", 1)[0].lower() not in nominated]
+            self._drop(nominated)
+
+    def _read_coding(self, value: bytes) -> None:
+        """RFC 9112 §6.1: only what has one framing; a length beside it, or in HTTP/1.0, would be another."""
+        if self.body != UNTIL_CLOSE:
+            raise MessageError("bad-head", 400, "Content-Length and Transfer-Encoding together")
+        if self.http10:
+            raise MessageError("bad-head", 400, "Transfer-Encoding in HTTP/1.0")
+        codings = [coding.strip() for coding in value.lower().split(b",")]
+        if codings != [b"chunked"]:
+            if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
+                raise MessageError("bad-head", 400, "chunked is not the last Transfer-Encoding, once")
+            raise MessageError("bad-head", 501, "a Transfer-Encoding other than chunked")
+        self.body = CHUNKED
+
+    def _drop(self, names: set[bytes]) -> None:
+        lines = self.fields.split(b"\r\n")
+        self.fields = b"\r\n".join([line for line in lines if line.partition(b":")[0].lower() not in names])
 
 
 class RequestHead(_Head):
-    """A request's head.
+    """A request's head; ``body`` is never UNTIL_CLOSE.
 
     Attributes:
         method: as sent.
         target: in origin form (or ``*``).
-        http10: whether the client speaks HTTP/1.0.
-        body: bytes that follow, or CHUNKED.
-        keep_alive: whether the client wants the connection kept.
     """
 
-    __slots__ = ("http10", "keep_alive", "method", "target")
+    __slots__ = ("method", "target")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.target = b""
-
-    def on_url(self, url: bytes) -> None:
-        self.target += url
+    method: bytes
+    target: bytes
 
     def rebuild(self, host: bytes) -> bytes:
         """The head as it goes upstream, in HTTP/1.1, with ``host`` as its Host."""
-        lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (self.method, self.target, host), *self.lines]
-        if self.body == CHUNKED:
-            lines.append(b"Transfer-Encoding: chunked")
-        lines.append(HEAD_END[2:])
-        return b"\r\n".join(lines)
+        framing = b"\r\nTransfer-Encoding: chunked" if self.body == CHUNKED else b""
+        return b"%b %b HTTP/1.1\r\nHost: %b%b%b\r\n\r\n" % (self.method, self.target, host, self.fields, framing)
 
 
 class ResponseHead(_Head):
@@ -118,23 +164,16 @@ class ResponseHead(_Head):
     Attributes:
         status: the code.
         reason: the phrase, may be empty.
-        body: bytes that follow, CHUNKED or UNTIL_CLOSE.
-        keep_alive: whether the server keeps the connection.
     """
 
-    __slots__ = ("http10", "keep_alive", "reason", "status")
+    __slots__ = ("reason", "status")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.reason = b""
-
-    def on_status(self, reason: bytes) -> None:
-        self.reason += reason
+    reason: bytes
+    status: int
 
     def rebuild(self, framing: bytes = b"") -> bytes:
         """The head as it goes to the agent; ``framing`` holds further header lines, each with its CRLF in front."""
-        lines = [b"HTTP/1.1 %d %b" % (self.status, self.reason), *self.lines]
-        return b"\r\n".join(lines) + framing + HEAD_END
+        return b"HTTP/1.1 %d %b%b%b\r\n\r\n" % (self.status, self.reason, self.fields, framing)
 
 
 def parse_request(data: bytes, header_lines: int = 128) -> RequestHead:
@@ -143,25 +182,19 @@ def parse_request(data: bytes, header_lines: int = 128) -> RequestHead:
     Raises:
         MessageError: it is not one unambiguous head.
     """
+    match = _REQUEST.fullmatch(data)
+    if match is None:
+        raise _fault(data.removeprefix(b"\r\n"), _REQUEST_FAULTS)
     head = RequestHead()
-    parser = HttpRequestParser(head)
-    _feed(parser, head, data)
-    version = parser.get_http_version()
-    if version not in ("1.1", "1.0"):
-        raise MessageError("bad-version", 505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
-    head.http10 = version == "1.0"
-    head.method = parser.get_method()
-    head._check(header_lines)
-    if head.body is None:
+    head.method, head.target, minor, fields = match.groups()
+    head.http10 = minor == b"0"
+    hosts = head._read(fields, _NOTED_IN_REQUESTS, header_lines)
+    if len(hosts) > 1 or not (hosts or head.http10):
+        raise MessageError("bad-head", 400, "not exactly one Host")
+    if hosts and _HOST.fullmatch(hosts[0]) is None:
+        raise MessageError("bad-head", 400, "Host is not a host")
+    if head.body == UNTIL_CLOSE:
         head.body = 0
-    if head.http10:
-        if head.body == CHUNKED:
-            raise MessageError("bad-head", 400, "Transfer-Encoding in HTTP/1.0")
-        head.keep_alive = b"keep-alive" in head.connection
-    else:
-        head.keep_alive = b"close" not in head.connection
-        if head.hosts != 1:
-            raise MessageError("bad-head", 400, "not exactly one Host")
     if head.target[:1] != b"/":
         head.target = _origin_form(head)
     return head
@@ -171,51 +204,49 @@ def parse_response(data: bytes, request_method: bytes, header_lines: int = 128) 
     """Read one whole answer head; what follows it depends on the request's method (RFC 9112 §6.3).
 
     Raises:
-        MessageError: it is not one unambiguous head.
+        MessageError: it is not one unambiguous head. Its status is for requests; a broken answer is the caller's 502.
     """
+    match = _ANSWER.fullmatch(data)
+    if match is None:
+        raise _fault(data, _ANSWER_FAULTS)
     head = ResponseHead()
-    parser = HttpResponseParser(head)
-    _feed(parser, head, data)
-    version = parser.get_http_version()
-    if version not in ("1.1", "1.0"):
-        raise MessageError("bad-version", 502, "the answer is neither HTTP/1.1 nor HTTP/1.0")
-    head.http10 = version == "1.0"
-    head.status = parser.get_status_code()
-    if not 100 <= head.status <= 999:
-        raise MessageError("bad-head", 502, "a status code out of range")
-    head._check(header_lines)
-    head.keep_alive = b"keep-alive" in head.connection if head.http10 else b"close" not in head.connection
-    if request_method == b"HEAD" or head.status < 200 or head.status in (204, 304):
+    minor, status, reason, fields = match.groups()
+    head.http10 = minor == b"0"
+    head.status = int(status)
+    head.reason = reason or b""
+    head._read(fields, _NOTED_IN_ANSWERS, header_lines)
+    if head.status < 200 or head.status == 204:
         head.body = 0
-    elif head.body is None:
-        head.body = UNTIL_CLOSE
+        head._drop({b"content-length"})  # RFC 9110 §8.6 forbids it here; not every agent may know that it means nothing
+    elif request_method == b"HEAD" or head.status == 304:
+        head.body = 0
+    elif head.body == UNTIL_CLOSE:
         head.keep_alive = False
     return head
 
 
-def _feed(parser: HttpRequestParser | HttpResponseParser, head: _Head, data: bytes) -> None:
-    try:
-        parser.feed_data(data)
-    except HttpParserUpgrade:
-        pass  # Upgrade is hop-by-hop and dropped, so the peer is never asked to switch
-    except HttpParserInvalidMethodError as error:
-        raise MessageError("bad-method", 501, "unknown method") from error
-    except HttpParserError as error:
-        if isinstance(error.__context__, MessageError):
-            raise error.__context__ from None
-        raise MessageError("bad-head", 400, str(error)) from error
-    if not head.complete:
-        raise MessageError("bad-head", 400, "the head does not end where it should")
-
-
 def _origin_form(head: RequestHead) -> bytes:
-    """RFC 9112 §3.2: absolute form is made origin form; authority form is for CONNECT, which is not relayed."""
-    if head.target == b"*" and head.method == b"OPTIONS":
-        return head.target
-    if head.target[:7].lower() == b"http://":
-        slash = head.target.find(b"/", 7)
-        return head.target[slash:] if slash >= 0 else b"/"
-    raise MessageError("bad-target", 400, "the target is neither a path nor an absolute http URL")
+    """RFC 9112 §3.2: an absolute form is made origin form; the authority form is for CONNECT, which is not relayed."""
+    if head.method == b"OPTIONS" and head.target == b"*":
+        return b"*"
+    match = _ABSOLUTE.fullmatch(head.target)
+    if match is None:
+        raise MessageError("bad-target", 400, "the target is neither a path nor an absolute http URL")
+    path: bytes | None = match[1]
+    if path is None:
+        return b"*" if head.method == b"OPTIONS" else b"/"
+    return path if path[:1] == b"/" else b"/" + path
+
+
+def _fault(data: bytes, first_line: _Faults) -> MessageError:
+    """What is wrong with a head that the grammar refused."""
+    for pattern, code, status, detail in first_line:
+        if pattern.match(data) is None:
+            return MessageError(code, status, detail)
+    for number, line in enumerate(data.split(b"\r\n")[1:-2], 1):
+        if _FIELD_LINE.fullmatch(line) is None:
+            return MessageError("bad-head", 400, f"header line {number} is not a name, a colon and text")
+    return MessageError("bad-head", 400, "the head does not end where it should")
 
 
 class LengthBody:
@@ -269,7 +300,7 @@ class ChunkedBody:
         self._line = b""
 
     def feed(self, view: memoryview, start: int) -> tuple[list[memoryview], int]:
-        """Take what belongs to the body from ``view[start:]``; returns the data pieces and where the message's bytes end.
+        """Take what belongs to the body from ``view[start:]``; returns the data pieces and where the message ends.
 
         Raises:
             MessageError: the framing is broken.
@@ -288,21 +319,17 @@ class ChunkedBody:
         return pieces, start
 
     def _take_line(self, view: memoryview, start: int) -> int:
-        """Move past one line, or keep its beginning for the next call."""
-        window = bytes(view[start : start + 64])
-        cut = window.find(b"\n")
-        if cut < 0:
-            window = bytes(view[start : start + _CHUNK_LINE])
-            cut = window.find(b"\n")
-        if cut < 0:
-            self._line += window
-            if len(self._line) >= _CHUNK_LINE:
-                raise MessageError("bad-chunk", 400, "a chunk line is too long")
-            return start + len(window)
-        line = self._line + window[: cut + 1]
-        self._line = b""
-        self._accept(line)
-        return start + cut + 1
+        """Move past one line, or keep a part of it for the next call."""
+        window = bytes(view[start : start + _CHUNK_WINDOW])
+        cut = window.find(b"\n") + 1
+        taken = cut or len(window)
+        line = self._line + window[:taken]
+        if len(line) > _CHUNK_LINE:
+            raise MessageError("bad-chunk", 400, "a chunk line is too long")
+        self._line = b"" if cut else line
+        if cut:
+            self._accept(line)
+        return start + taken
 
     def _accept(self, line: bytes) -> None:
         if self._after_data:
@@ -322,7 +349,7 @@ class ChunkedBody:
         if line == b"\r\n":
             self.done = True
             return
-        if line[-2:] != b"\r\n" or _TRAILER.fullmatch(line, 0, len(line) - 2) is None:
+        if line[-2:] != b"\r\n" or _FIELD_LINE.fullmatch(line, 0, len(line) - 2) is None:
             raise MessageError("bad-chunk", 400, "a trailer field is malformed")
         if line.split(b":", 1)[0].lower() in _NO_TRAILERS:
             raise MessageError("bad-chunk", 400, "a trailer field that changes the framing")

@@ -1,17 +1,17 @@
 """Heads that were read before: the next one of the same words costs a look-up instead of being parsed and rebuilt.
 
-The heads of one agent differ in little more than their Content-Length, and so do the answers that an intake gives
-within a second (their Date). Every other difference, down to a letter's case, makes another head, which is parsed.
+The heads of one agent differ in little more than their Content-Length. Every other difference, down to a letter's case,
+makes another head, which is parsed.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-# The normal form only: no sign, no leading zero, one space, and at most as many digits as http1 takes.
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: (0|[1-9][0-9]{0,14})\r\n")
+# As Go's net/http writes it, at the beginning of a line: other spellings are parsed every time.
+_LENGTH = b"\r\nContent-Length: "
+_DIGITS = 15  # http1 takes more, and is asked about them
 # Bounds: 256 heads of 4 KB are 2 MB an intake, with what was made of them.
 _ENTRIES, _SIZE = 256, 4096
 
@@ -30,7 +30,7 @@ class Known(Generic[Meaning]):
 
     def __init__(self, read: Callable[[bytes], tuple[Meaning, int, bytes]]) -> None:
         self._read = read
-        self._entries: dict[bytes, tuple[Meaning, bytes, bytes]] = {}
+        self._entries: dict[tuple[bytes, bytes], tuple[Meaning, bytes, bytes]] = {}
 
     def read(self, head: bytes) -> tuple[Meaning, int, bytes]:
         """What ``Known``'s ``read`` gives for this head, and raises.
@@ -38,23 +38,24 @@ class Known(Generic[Meaning]):
         Args:
             head: whole, with its empty line.
         """
-        match = _LENGTH.search(head)
-        if match is None:
+        before, _, rest = head.partition(_LENGTH)
+        digits, _, after = rest.partition(b"\r\n")
+        # The normal form only: no sign, no leading zero.
+        if not digits.isdigit() or len(digits) > _DIGITS or (digits[0] == 48 and len(digits) > 1):
             return self._read(head)
-        start, end = match.span(1)
-        digits = head[start:end]
-        entry = self._entries.get(head[:start] + head[end:])
+        entry = self._entries.get((before, after))
         if entry is None:
-            return self._learn(head, start, end)
-        meaning, before, after = entry
-        return meaning, int(digits), before + digits + after
+            return self._learn(head, before, digits, after)
+        meaning, rebuilt_before, rebuilt_after = entry
+        return meaning, int(digits), rebuilt_before + digits + rebuilt_after
 
-    def _learn(self, head: bytes, start: int, end: int) -> tuple[Meaning, int, bytes]:
+    def _learn(self, head: bytes, before: bytes, digits: bytes, after: bytes) -> tuple[Meaning, int, bytes]:
         meaning, length, rebuilt = self._read(head)
-        match = _LENGTH.search(rebuilt)
-        # Not where the line has no say (an answer to HEAD), or was not passed on as it came.
-        if match is not None and match[1] == head[start:end] == b"%d" % length and len(head) <= _SIZE:
+        rebuilt_before, found, rest = rebuilt.partition(_LENGTH)
+        rebuilt_digits, end, rebuilt_after = rest.partition(b"\r\n")
+        # Not where the line has no say, or was not passed on as it came.
+        if rebuilt_digits == digits == b"%d" % length and len(head) <= _SIZE:
             if len(self._entries) >= _ENTRIES:
                 self._entries.clear()
-            self._entries[head[:start] + head[end:]] = meaning, rebuilt[: match.start(1)], rebuilt[match.end(1) :]
+            self._entries[before, after] = meaning, rebuilt_before + found, end + rebuilt_after
         return meaning, length, rebuilt

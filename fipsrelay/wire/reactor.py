@@ -13,6 +13,7 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.python.log import callWithLogger
 
 from fipsrelay.wire.streams import Stream
@@ -46,11 +47,19 @@ class RelayReactor(EPollReactor):
                         deliver(selectable, event)
                 except Exception:
                     _log.failure("Unexpected error on a connection; it is closed")
-                    selectable.abort()
+                    give_up(selectable)
             else:
                 callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
 
     doIteration = doPoll
+
+
+def give_up(stream: Stream) -> None:
+    """Close a stream whose user failed, and let the user settle its account: other connections depend on that."""
+    try:
+        stream.connectionLost(Failure())
+    except Exception:
+        _log.failure("Unexpected error at the end of a connection")
 
 
 def deliver(stream: Stream, event: int) -> None:

@@ -5,17 +5,21 @@ Everything ends with its test: peers are closed; the relay is stopped by its pro
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from fipsrelay.config.load import load_text
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import RelayProcess
 
@@ -29,7 +33,7 @@ class TlsPeer:
     Args:
         serve: called with each connection after its handshake; the connection is closed when it returns. What it raises
             fails the test.
-        context: of the server.
+        context: of the server; with None there is no handshake, and ``serve`` gets the plain socket.
 
     Attributes:
         port: TCP port on 127.0.0.1.
@@ -37,7 +41,7 @@ class TlsPeer:
         refused: reasons of handshakes that failed.
     """
 
-    def __init__(self, serve: Callable[[ssl.SSLSocket], None], context: ssl.SSLContext) -> None:
+    def __init__(self, serve: Callable[[Any], None], context: ssl.SSLContext | None) -> None:
         self._serve = serve
         self._context = context
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -65,7 +69,7 @@ class TlsPeer:
     def _connection(self, raw: socket.socket) -> None:
         raw.settimeout(TIMEOUT)
         try:
-            connection = self._context.wrap_socket(raw, server_side=True)
+            connection = self._context.wrap_socket(raw, server_side=True) if self._context else raw
         except (ssl.SSLError, OSError) as error:
             self.refused.append(str(error))
             raw.close()
@@ -94,6 +98,34 @@ class TlsPeer:
             raise failures[0]
 
 
+class PlayedPeer:
+    """A TLS server on loopback whose connections the test plays by itself, step by step with the agent's side.
+
+    Args:
+        context: of the server.
+        at_end: the test's ``addCleanup``; connections are closed before a relay that was started earlier is stopped.
+
+    Attributes:
+        port: TCP port on 127.0.0.1.
+    """
+
+    def __init__(self, context: ssl.SSLContext, at_end: Callable[[Callable[[], None]], object]) -> None:
+        self._context = context
+        self._at_end = at_end
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener.settimeout(TIMEOUT)
+        self.port: int = self._listener.getsockname()[1]
+        at_end(self._listener.close)
+
+    def accept(self) -> ssl.SSLSocket:
+        """The relay's next connection, after its handshake."""
+        raw, _ = self._listener.accept()
+        raw.settimeout(TIMEOUT)
+        connection = self._context.wrap_socket(raw, server_side=True)
+        self._at_end(connection.close)
+        return connection
+
+
 class Stage(SynchronousTestCase):
     """A folder with certificates for HOST, and ways to start peers and the relay.
 
@@ -118,6 +150,16 @@ class Stage(SynchronousTestCase):
         peer = TlsPeer(serve, context or self.server_context())
         self.addCleanup(peer.stop)
         return peer
+
+    def start_plain_peer(self, serve: Callable[[socket.socket], None]) -> TlsPeer:
+        """A peer that is given the plain socket, to speak TLS by itself or not at all."""
+        peer = TlsPeer(serve, None)
+        self.addCleanup(peer.stop)
+        return peer
+
+    def start_played_peer(self, paths: certificates.Paths | None = None) -> PlayedPeer:
+        """A peer whose connections the test plays."""
+        return PlayedPeer(self.server_context(paths), self.addCleanup)
 
     def write_config(self, document: Mapping[str, Any]) -> Path:
         """A configuration file; JSON is YAML."""
@@ -153,6 +195,14 @@ class Stage(SynchronousTestCase):
         relay.wait_for()
         return relay
 
+    def wait_until(self, condition: Callable[[], object], what: str) -> None:
+        """Ask again and again, for what tells nobody when it changes; the test fails when it takes too long."""
+        end = time.monotonic() + TIMEOUT
+        while not condition():
+            if time.monotonic() > end:
+                self.fail(f"waited {TIMEOUT:.0f} s for {what}")
+            time.sleep(0.01)
+
     def connect(self, port: int) -> socket.socket:
         """An agent's plain connection, with a time limit."""
         sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
@@ -164,6 +214,53 @@ class Stage(SynchronousTestCase):
         connection = http.client.HTTPConnection("127.0.0.1", port or self.http_port, timeout=TIMEOUT)
         self.addCleanup(connection.close)
         return connection
+
+    def page(self) -> str:
+        """The statistics page. When it is here, the relay has been through its reactor since the call."""
+        connection = self.agent(self.page_port)
+        connection.request("GET", "/")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return text
+
+
+class PresetStage(Stage):
+    """The Datadog preset on a range of free ports, both loopback addresses, with every upstream on one port.
+
+    Attributes:
+        config: the preset as the relay reads it.
+        intake_paths: certificate for every host of the preset.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.page_port = free_range(16)
+        self.config = load_text(f"preset: datadog\nlisten: {{port_range_start: {self.page_port}}}", "preset")
+        hosts = sorted({upstream.host for upstream in self.config.upstreams.values()})
+        self.intake_paths = certificates.write(self.folder, hosts, stem="intake")
+
+    def start_preset(self, upstream_port: int) -> RelayProcess:
+        """The real program, ready, with every upstream at ``upstream_port``."""
+        document = {
+            "preset": "datadog",
+            "listen": {"port_range_start": self.page_port},
+            "fips": {"unlisted_module": "warn"},
+            "tls": {"trust": str(self.paths.authority)},
+            "upstreams": {key: {"addresses": ["127.0.0.1"], "port": upstream_port} for key in self.config.upstreams},
+        }
+        return self.run_relay(document)
+
+
+def free_range(count: int) -> int:
+    """The first of ``count`` ports in a row that were free a moment ago, on both loopback addresses."""
+    # Below what the kernel gives to connections, so that these do not take one of them meanwhile.
+    for start in range(20_000 + os.getpid() % 100 * 100, 32_000, count):
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            for port in range(start, start + count):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                held.enter_context(socket.create_server(("::1", port), family=socket.AF_INET6))
+            return start
+    raise OSError(f"no {count} ports in a row are free")
 
 
 def free_ports(count: int) -> list[int]:
@@ -199,3 +296,38 @@ def read_all(sock: socket.socket) -> bytes:
     """Everything up to the peer's end."""
     pieces: Iterable[bytes] = iter(lambda: sock.recv(65536), b"")
     return b"".join(pieces)
+
+
+def read_chunked(sock: socket.socket) -> tuple[bytes, bytes]:
+    """One body in chunked framing: its data, and its trailer lines."""
+    pieces = []
+    while size := int(read_line(sock), 16):
+        pieces.append(read_exactly(sock, size))
+        if read_line(sock) != b"\r\n":
+            raise ValueError("a chunk does not end where it should")
+    trailers = b""
+    while (line := read_line(sock)) != b"\r\n":
+        trailers += line
+    return b"".join(pieces), trailers
+
+
+def read_line(sock: socket.socket) -> bytes:
+    """One line with its CRLF, byte by byte; raises EOFError when the peer closes before its end."""
+    line = b""
+    while not line.endswith(b"\r\n"):
+        byte = sock.recv(1)
+        if not byte:
+            raise EOFError(f"the peer closed after {line!r}")
+        line += byte
+    return line
+
+
+def half_close(connection: ssl.SSLSocket) -> None:
+    """Send close_notify, and go on reading; nothing may have arrived that is not read yet."""
+    connection.settimeout(0)
+    try:
+        connection.unwrap()
+    except ssl.SSLWantReadError:
+        pass  # it waits for the peer's close_notify
+    finally:
+        connection.settimeout(TIMEOUT)

@@ -1,0 +1,629 @@
+"""Exchanges step by step: one agent connection between a played agent and played upstreams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from fipsrelay.config.model import Limits
+from fipsrelay.errors import UpstreamError
+from fipsrelay.relay.exchange import Exchange
+from fipsrelay.wire.deadlines import NEVER
+from tests.doubles import FakeStream, Port
+
+GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+SENT_GET = b"GET /x HTTP/1.1\r\nHost: up.example\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+REFUSAL = UpstreamError("connect-refused", 503, "up", "192.0.2.1:443", "connect", "no")
+
+
+def post(body: bytes, length: int | None = None, *lines: bytes) -> bytes:
+    announced = b"Content-Length: %d" % (len(body) if length is None else length)
+    return b"\r\n".join((b"POST /x HTTP/1.1", b"Host: a", announced, *lines, b"", body))
+
+
+class Exchanges(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.port = Port(limits=Limits(head_size=1000))
+        self.exchange, self.agent = self.open()
+
+    def open(self) -> tuple[Exchange, Any]:
+        agent: Any = FakeStream()
+        exchange = Exchange(self.port.frontend)
+        exchange.makeConnection(agent)
+        return exchange, agent
+
+    def connect(self) -> FakeStream:
+        """The attempt that is waited for comes up."""
+        return self.port.pool.attempts[-1].connect(FakeStream())
+
+    def asked(self, request: bytes = GET) -> FakeStream:
+        """The agent asks, and an upstream has it."""
+        self.agent.give(request)
+        return self.connect()
+
+    def assert_local(self, status: int, code: str) -> bytes:
+        """The last answer is the relay's own; returns its text."""
+        head, _, text = bytes(self.agent.sent).rpartition(b"HTTP/1.1 %d " % status)[2].partition(b"\r\n\r\n")
+        self.assertIn(b"\r\nFipsrelay-Error: %b" % code.encode(), head)
+        self.assertEqual((self.port.counters.errors[code], self.port.counters.requests[status]), (1, 1))
+        return text
+
+    def assert_over(self, how: str) -> None:
+        self.assertEqual(self.agent.how, how)
+        self.assertEqual((self.port.counters.open_connections, self.port.room.left), (0, 10))
+        self.assertEqual((self.exchange.deadline, self.port.deadlines._watched), (NEVER, set()))
+
+
+class RequestTests(Exchanges):
+    def test_one_after_the_other_on_one_upstream_connection(self) -> None:
+        upstream = self.asked()
+        self.assertEqual(bytes(upstream.sent), SENT_GET)
+        upstream.give(OK)
+        self.assertEqual((bytes(self.agent.sent), self.port.pool.returned), (OK, [upstream]))
+        self.agent.give(GET)
+        upstream.give(OK)
+        self.assertEqual((bytes(upstream.sent), bytes(self.agent.sent)), (SENT_GET * 2, OK * 2))
+        self.assertEqual(len(self.port.pool.attempts), 1)
+        self.assertEqual(self.port.counters.requests, {200: 2})
+        self.assertEqual((self.port.counters.bytes_in, self.port.counters.bytes_out), (2 * len(GET), 2 * len(OK)))
+
+    def test_routes(self) -> None:
+        self.agent.give(GET.replace(b"/x", b"/other/x"))
+        self.assertEqual([len(self.port.pools[name].attempts) for name in ("up", "other")], [0, 1])
+
+    def test_short_body_leaves_with_its_head(self) -> None:
+        """In one TLS record, whether the upstream was there or had to be waited for."""
+        upstream = self.asked(post(b"hello"))
+        self.assertTrue(upstream.sent.endswith(b"\r\n\r\nhello"))
+        upstream.give(OK)
+        self.agent.give(post(b"again"))
+        self.assertTrue(upstream.sent.endswith(b"\r\n\r\nagain"))
+
+    def test_nothing_is_read_while_connecting(self) -> None:
+        self.agent.give(post(b"he", 5))
+        self.assertFalse(self.agent.reading)
+        self.assertEqual(self.exchange.deadline, NEVER)
+        upstream = self.connect()
+        self.agent.give(b"llo")
+        self.assertTrue(upstream.sent.endswith(b"\r\n\r\nhello"))
+
+    def test_slow_upstream_pauses_the_agent(self) -> None:
+        upstream = self.asked(post(b"", 300_000))
+        upstream.blocked = True
+        self.agent.give(bytes(100_000))
+        self.assertEqual((self.agent.reading, upstream.unsent), (False, 100_000))
+        upstream.drain()
+        self.assertTrue(self.agent.reading)
+        self.agent.give(bytes(200_000))
+        upstream.give(OK)
+        self.assertEqual(self.port.pool.returned, [upstream])
+
+    def test_slow_agent_pauses_the_upstream(self) -> None:
+        upstream = self.asked()
+        self.agent.blocked = True
+        upstream.give(LARGE + bytes(1000))
+        self.assertFalse(upstream.reading)
+        self.agent.drain()
+        self.assertTrue(upstream.reading)
+
+    def test_not_back_before_the_request_is_out(self) -> None:
+        """The answer is there, and the upstream has yet to take the end of the request."""
+        upstream = self.asked(post(b"", 40_000))
+        upstream.blocked = True
+        self.agent.give(bytes(40_000))
+        upstream.give(OK)
+        self.assertEqual(self.port.pool.returned, [])
+        upstream.drain()
+        self.assertEqual(self.port.pool.returned, [upstream])
+
+    def test_bytes_after_the_answer(self) -> None:
+        """Nobody asked for them, so the connection is not used again."""
+        upstream = self.asked()
+        upstream.give(OK + b"H")
+        self.assertEqual((bytes(self.agent.sent), self.port.pool.returned, upstream.how), (OK, [], "closed"))
+        self.assertTrue(self.agent.reading)
+
+    def test_connection_close(self) -> None:
+        upstream = self.asked(post(b"", 0, b"Connection: close"))
+        upstream.give(OK)
+        self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
+        self.assertEqual(self.port.pool.returned, [upstream])
+        self.assert_over("closed")
+
+    def test_http10(self) -> None:
+        upstream = self.asked(b"GET /x HTTP/1.0\r\n\r\n")
+        upstream.give(OK)
+        self.assert_over("closed")
+
+    def test_http10_refused(self) -> None:
+        self.agent.give(b"GET /x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        self.port.pool.attempts[0].refuse()
+        self.assert_local(503, "connect-refused")
+        self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
+        self.assert_over("closed")
+
+
+class PipelineTests(Exchanges):
+    def test_in_order(self) -> None:
+        upstream = self.asked(GET + GET + post(b"hello") + GET)
+        self.assertEqual((bytes(upstream.sent), self.agent.reading), (SENT_GET, False))
+        for number in range(4):
+            upstream.give(OK)
+            self.port.reactor.turn()
+            self.assertEqual(bytes(self.agent.sent), OK * (number + 1))
+        self.assertEqual(self.port.counters.requests, {200: 4})
+        self.assertTrue(self.agent.reading)
+
+    def test_an_agent_that_reads_no_answers(self) -> None:
+        """Kept is at most one answer, whatever it asks: the rest waits."""
+        upstream = self.asked(GET * 20)
+        self.agent.blocked = True
+        upstream.give(OK)
+        for _ in range(5):
+            self.port.reactor.turn()
+        self.assertEqual((bytes(upstream.sent), self.agent.unsent), (SENT_GET, len(OK)))
+        self.assertFalse(self.agent.reading)
+        self.agent.drain()
+        self.port.reactor.turn()
+        self.assertEqual(bytes(upstream.sent), SENT_GET * 2)
+
+    def test_all_of_them_refused(self) -> None:
+        """Each in a turn of the reactor, so that a long pipeline is no deep recursion."""
+        self.port.pool.refusal = REFUSAL
+        self.agent.give(GET * 300)
+        for _ in range(300):
+            self.port.reactor.turn()
+        self.assertEqual(self.port.counters.requests, {503: 300})
+        self.assertEqual(self.agent.sent.count(b"HTTP/1.1 503 "), 300)
+
+    def test_after_the_last_request(self) -> None:
+        """The agent asked to close, and sends more: its answer must not be lost to a reset."""
+        upstream = self.asked(post(b"", 0, b"Connection: close") + GET)
+        upstream.give(OK)
+        self.port.reactor.turn()
+        self.assertEqual((len(self.port.pool.attempts), self.agent.ended, self.agent.how), (1, True, None))
+        self.agent.eof()
+        self.assert_over("closed")
+
+
+class EarlyAnswerTests(Exchanges):
+    def test_the_upstream_goes_on_reading(self) -> None:
+        """So does the relay, and the connection comes back only when the request is out."""
+        upstream = self.asked(post(b"", 40_000))
+        upstream.give(OK)
+        self.assertEqual((bytes(self.agent.sent), self.port.pool.returned), (OK, []))
+        self.agent.give(bytes(40_000))
+        self.assertEqual(self.port.pool.returned, [upstream])
+        self.agent.give(GET)
+        self.assertTrue(upstream.sent.endswith(SENT_GET))
+
+    def test_the_upstream_says_that_it_leaves(self) -> None:
+        """The agent is told, and what it still sends is thrown away for a while."""
+        upstream = self.asked(post(b"", 40_000))
+        upstream.give(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
+        self.assertEqual((upstream.how, self.agent.ended, self.agent.how), ("aborted", True, None))
+        self.agent.give(bytes(20_000))
+        self.agent.eof()
+        self.assert_over("closed")
+
+    def test_the_upstream_leaves_without_a_word(self) -> None:
+        for leave in ("eof", "lose"):
+            self.setUp()
+            upstream = self.asked(post(b"", 40_000))
+            upstream.give(OK)
+            getattr(upstream, leave)()
+            self.agent.give(bytes(40_000))
+            self.assertEqual((bytes(self.agent.sent), self.agent.reading), (OK, True))
+            self.agent.give(GET)
+            self.assertEqual(len(self.port.pool.attempts), 2)
+            self.assertEqual(self.port.counters.errors, {})
+
+    def test_the_agent_breaks_off(self) -> None:
+        upstream = self.asked(post(b"", 40_000))
+        upstream.give(OK)
+        self.agent.lose()
+        self.assertEqual((upstream.how, self.port.counters.errors), ("aborted", {"agent-closed": 1}))
+        self.assert_over("lost")
+
+    def test_a_complete_answer_is_not_cut(self) -> None:
+        """What goes wrong with the rest of the request must not cost the agent the answer it was given."""
+        chunked = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for name, happens in (
+            ("body is broken", lambda: self.agent.give(b"nonsense\r\n")),
+            ("body stops", lambda: self.port.wait(31)),
+            ("agent ends", self.agent_ends),
+        ):
+            self.setUp()
+            upstream = self.asked(chunked)
+            upstream.give(OK)
+            happens()
+            self.assertEqual((bytes(self.agent.sent), upstream.how), (OK, "aborted"), name)
+            self.assertNotEqual(self.agent.how, "reset", name)
+            self.port.wait(40)
+            self.assert_over("closed")
+
+    def agent_ends(self) -> None:
+        self.agent.eof()
+        if self.agent.reading:
+            self.agent.eof()
+
+
+class FailureTests(Exchanges):
+    def test_no_connection(self) -> None:
+        """The agent keeps its own, when its request is here."""
+        self.agent.give(post(b"hello"))
+        self.port.pool.attempts[0].refuse()
+        text = self.assert_local(503, "connect-refused")
+        self.assertEqual(text, b"upstream up (192.0.2.1:443) failed at connect: no\n")
+        self.port.reactor.turn()
+        self.assertTrue(self.agent.reading)
+        self.agent.give(GET)
+        self.assertEqual(len(self.port.pool.attempts), 2)
+
+    def test_no_connection_at_once(self) -> None:
+        self.port.pool.refusal = REFUSAL
+        self.agent.give(GET)
+        self.assert_local(503, "connect-refused")
+        self.assertTrue(self.agent.reading)
+
+    def test_no_connection_while_the_request_arrives(self) -> None:
+        for request in (
+            post(b"he", 5),
+            b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe",
+            b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+        ):
+            self.setUp()
+            self.agent.give(request)
+            self.port.pool.attempts[0].refuse()
+            self.assert_local(503, "connect-refused")
+            self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
+            self.assertEqual((self.agent.ended, self.agent.reading), (True, True))
+            self.agent.eof()
+            self.assert_over("closed")
+
+    def test_head(self) -> None:
+        """An answer to HEAD has no body, whoever gives it."""
+        self.agent.give(GET.replace(b"GET", b"HEAD"))
+        self.port.pool.attempts[0].refuse()
+        self.assertEqual(self.assert_local(503, "connect-refused"), b"")
+
+    def test_upstream_ends_before_its_answer(self) -> None:
+        for leave, status in (("eof", 502), ("lose", 502)):
+            self.setUp()
+            upstream = self.asked()
+            getattr(upstream, leave)()
+            self.assertIn(b"before it answered", self.assert_local(status, "upstream-closed"))
+            self.assertTrue(self.agent.reading)
+
+    def test_upstream_ends_in_its_answer(self) -> None:
+        """A cut body must look cut."""
+        for leave in ("eof", "lose"):
+            self.setUp()
+            upstream = self.asked()
+            upstream.give(LARGE + bytes(10))
+            getattr(upstream, leave)()
+            self.assertEqual(self.port.counters.errors, {"upstream-closed": 1})
+            self.assert_over("reset")
+
+    def test_upstream_is_gone_at_the_write(self) -> None:
+        """Noticed inside of write, whatever part of the request it is."""
+        for first, second in ((post(b"hello"), b""), (post(b"", 40_000), bytes(10)), (post(b"", 4), b"four")):
+            self.setUp()
+            self.agent.give(first)
+            attempt = self.port.pool.attempts[0]
+            stream = FakeStream()
+            stream.breaks = not second
+            attempt.connect(stream)
+            stream.breaks = True
+            if second:
+                self.agent.give(second)
+            self.assert_local(502, "upstream-closed")
+
+    def test_broken_answer(self) -> None:
+        upstream = self.asked()
+        upstream.give(b"SMTP ready\r\n\r\n")
+        self.assertIn(b"broken HTTP", self.assert_local(502, "upstream-http"))
+        self.assertEqual(upstream.how, "aborted")
+
+    def test_agent_leaves(self) -> None:
+        """At each step: before and while it asks, while there is an attempt, and while it waits."""
+        for steps, counted in (((), 0), ((GET[:9],), 1), ((GET,), 1), ((post(b"he", 5), "connect"), 1)):
+            self.setUp()
+            for step in steps:
+                self.connect() if step == "connect" else self.agent.give(step)
+            self.agent.lose()
+            self.assertEqual(self.port.counters.errors["agent-closed"], counted)
+            self.assertTrue(all(attempt.over for attempt in self.port.pool.attempts))
+            self.assert_over("lost")
+
+    def test_agent_half_closes(self) -> None:
+        """A complete request gets its answer, an incomplete one goes nowhere."""
+        upstream = self.asked()
+        self.agent.eof()
+        upstream.give(OK)
+        self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
+        self.assert_over("closed")
+        for request in (GET[:9], post(b"he", 5)):
+            self.setUp()
+            self.agent.give(request)
+            if request != GET[:9]:
+                upstream = self.connect()
+            self.agent.eof()
+            self.assertEqual((self.port.counters.errors, bytes(self.agent.sent)), ({"agent-closed": 1}, b""))
+            self.assert_over("reset")
+        self.setUp()
+        self.agent.eof()
+        self.assertEqual(self.port.counters.errors, {})
+        self.assert_over("closed")
+
+    def test_agent_half_closes_and_does_not_read(self) -> None:
+        """Its end is not asked for again and again until it reads, and the time it has runs."""
+        for reads in (True, False):
+            self.setUp()
+            upstream = self.asked()
+            self.agent.eof()
+            self.agent.blocked = True
+            upstream.give(OK)
+            self.assertTrue(self.agent.reading)
+            self.agent.eof()
+            self.assertEqual((self.agent.reading, self.agent.how), (False, None))
+            if reads:
+                self.agent.drain()
+                self.assertTrue(self.agent.sent.endswith(b"ok"))
+                self.agent.eof()
+                self.assert_over("closed")
+            else:
+                self.port.wait(31)
+                self.assertEqual(self.port.counters.errors, {"agent-timeout": 1})
+                self.assert_over("reset")
+
+
+class RefusalTests(Exchanges):
+    def test_broken_requests(self) -> None:
+        for request, status, code in (
+            (b"nonsense\r\n\r\n", 400, "bad-head"),
+            (b"x" * 1000, 431, "head-too-large"),
+            (GET.replace(b"1.1", b"2.0"), 505, "bad-version"),
+            (GET.replace(b"GET", b"CONNECT"), 501, "bad-method"),
+        ):
+            self.setUp()
+            self.agent.give(request)
+            self.assert_local(status, code)
+            self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
+            self.assertEqual((self.agent.ended, self.port.pool.attempts), (True, []))
+            self.agent.eof()
+            self.assert_over("closed")
+
+    def test_broken_body(self) -> None:
+        chunked = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        upstream = self.asked(chunked)
+        self.agent.give(b"5\r\nhello\r\nnonsense\r\n")
+        self.assert_local(400, "bad-chunk")
+        self.assertEqual(upstream.how, "aborted")
+
+    def test_broken_body_after_some_of_the_answer(self) -> None:
+        chunked = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        upstream = self.asked(chunked)
+        upstream.give(LARGE + b"some")
+        self.agent.give(b"nonsense\r\n")
+        self.assert_over("reset")
+
+    def test_tls(self) -> None:
+        self.agent.give(b"\x16\x03\x01\x02\x00" + bytes(512))
+        self.assertEqual(bytes(self.agent.sent), b"\x15\x03\x01\x00\x02\x02\x28")
+        self.assertEqual(self.port.counters.errors, {"tls-to-plaintext": 1})
+        self.assertTrue(self.agent.ended)
+        self.agent.lose()
+        self.assert_over("lost")
+
+
+class LingerTests(Exchanges):
+    def setUp(self) -> None:
+        super().setUp()
+        self.agent.give(b"nonsense\r\n\r\n")
+
+    def test_pause(self) -> None:
+        """Every piece gives it five seconds more."""
+        for _ in range(4):
+            self.port.wait(4)
+            self.agent.give(b"more")
+        self.port.wait(6)
+        self.assert_over("closed")
+
+    def test_limit(self) -> None:
+        """Not for ever, though."""
+        for _ in range(29):
+            self.agent.give(b"more")
+            self.port.wait(1)
+        self.assertTrue(self.agent.is_open)
+        self.agent.give(b"more")
+        self.port.wait(2)
+        self.assert_over("closed")
+
+    def test_only_one_answer(self) -> None:
+        self.agent.give(b"more nonsense\r\n\r\n")
+        self.assertEqual(self.agent.sent.count(b"HTTP/1.1"), 1)
+
+    def test_agent_does_not_take_its_answer(self) -> None:
+        self.exchange, self.agent = self.open()
+        self.agent.blocked = True
+        self.agent.give(b"nonsense\r\n\r\n")
+        self.port.wait(31)
+        self.assertEqual((self.agent.how, self.port.counters.errors["agent-timeout"]), ("reset", 1))
+
+
+class DeadlineTests(Exchanges):
+    def test_idle(self) -> None:
+        self.port.wait(119)
+        self.assertTrue(self.agent.is_open)
+        self.port.wait(2)
+        self.assertEqual((bytes(self.agent.sent), self.port.counters.errors), (b"", {}))
+        self.assert_over("closed")
+
+    def test_idle_between_requests(self) -> None:
+        self.asked().give(OK)
+        self.port.wait(119)
+        self.assertTrue(self.agent.is_open)
+        self.port.wait(2)
+        self.assert_over("closed")
+
+    def test_head(self) -> None:
+        """From its first byte on; more bytes do not move it."""
+        self.port.wait(100)
+        for byte in (b"G", b"E", b"T"):
+            self.agent.give(byte)
+            self.port.wait(3)
+        self.assertEqual(bytes(self.agent.sent), b"")
+        self.port.wait(2)
+        self.assert_local(408, "head-timeout")
+
+    def test_body_stops(self) -> None:
+        upstream = self.asked(post(b"", 40_000))
+        for _ in range(3):
+            self.port.wait(29)
+            self.agent.give(b"x")
+        self.assertEqual(bytes(self.agent.sent), b"")
+        self.port.wait(31)
+        self.assert_local(408, "body-timeout")
+        self.assertEqual(upstream.how, "aborted")
+
+    def test_upstream_does_not_take_the_request(self) -> None:
+        upstream = self.asked(post(b"", 40_000))
+        upstream.blocked = True
+        self.agent.give(bytes(10_000))
+        self.port.wait(31)
+        self.assertIn(b"stopped taking", self.assert_local(504, "answer-timeout"))
+
+    def test_upstream_does_not_answer(self) -> None:
+        upstream = self.asked()
+        self.port.wait(59)
+        self.assertEqual(bytes(self.agent.sent), b"")
+        self.port.wait(2)
+        self.assertIn(b"in time", self.assert_local(504, "answer-timeout"))
+        self.assertEqual((upstream.how, self.agent.reading), ("aborted", True))
+
+    def test_upstream_stops_in_its_answer(self) -> None:
+        upstream = self.asked()
+        upstream.give(LARGE)
+        for _ in range(3):
+            self.port.wait(29)
+            upstream.give(b"x")
+        self.assertTrue(self.agent.is_open)
+        self.port.wait(31)
+        self.assertEqual(self.port.counters.errors, {"answer-timeout": 1})
+        self.assert_over("reset")
+
+    def test_agent_does_not_take_its_answer(self) -> None:
+        upstream = self.asked()
+        self.agent.blocked = True
+        upstream.give(LARGE + bytes(1000))
+        self.port.wait(29)
+        self.agent.drain()
+        self.agent.blocked = True
+        upstream.give(bytes(1000))
+        self.port.wait(29)
+        self.assertTrue(self.agent.is_open)
+        self.port.wait(2)
+        self.assertEqual((self.port.counters.errors, upstream.how), ({"agent-timeout": 1}, "aborted"))
+        self.assert_over("reset")
+
+    def test_agent_does_not_take_the_end_of_its_answer(self) -> None:
+        upstream = self.asked()
+        self.agent.blocked = True
+        upstream.give(OK)
+        self.assertEqual(self.port.pool.returned, [upstream])
+        self.port.wait(31)
+        self.assertEqual(self.port.counters.errors, {"agent-timeout": 1})
+        self.assert_over("reset")
+
+    def test_connecting_has_its_own(self) -> None:
+        self.agent.give(GET)
+        self.port.wait(1000)
+        self.assertTrue(self.agent.is_open)
+
+
+class DrainTests(Exchanges):
+    def drained(self) -> bool:
+        return self.port.frontend.drain().called
+
+    def test_idle(self) -> None:
+        self.assertTrue(self.drained())
+        self.assert_over("closed")
+
+    def test_in_a_head(self) -> None:
+        """It is a request under way."""
+        self.agent.give(GET[:9])
+        self.assertFalse(self.drained())
+        self.agent.give(GET[9:])
+        self.connect().give(OK)
+        self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
+        self.assert_over("closed")
+
+    def test_connecting(self) -> None:
+        self.agent.give(GET)
+        self.assertFalse(self.drained())
+        self.connect().give(OK)
+        self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
+        self.assert_over("closed")
+
+    def test_in_a_body(self) -> None:
+        upstream = self.asked(post(b"", 4))
+        self.assertFalse(self.drained())
+        self.agent.give(b"four")
+        upstream.give(OK)
+        self.assert_over("closed")
+
+    def test_in_an_answer(self) -> None:
+        """It is too late to say that the connection closes, but close it does."""
+        upstream = self.asked()
+        upstream.give(OK[:-1])
+        self.assertFalse(self.drained())
+        upstream.give(OK[-1:])
+        self.assertEqual(bytes(self.agent.sent), OK)
+        self.assert_over("closed")
+
+    def test_in_a_pipeline(self) -> None:
+        """The rest has not begun; the agent sends it again elsewhere."""
+        upstream = self.asked(GET * 3)
+        self.assertFalse(self.drained())
+        upstream.give(OK)
+        self.assertEqual(bytes(upstream.sent), SENT_GET)
+        self.agent.eof()
+        self.assert_over("closed")
+
+    def test_between_two_of_a_pipeline(self) -> None:
+        upstream = self.asked(GET * 2)
+        upstream.give(OK)
+        self.assertTrue(self.drained())
+        self.port.reactor.turn()
+        self.assertEqual(bytes(upstream.sent), SENT_GET)
+        self.assert_over("closed")
+
+    def test_while_the_agent_takes_its_answer(self) -> None:
+        upstream = self.asked()
+        self.agent.blocked = True
+        upstream.give(OK)
+        self.assertFalse(self.drained())
+        self.agent.drain()
+        self.assertEqual((bytes(self.agent.sent), self.agent.ended), (OK, True))
+        self.agent.eof()
+        self.assert_over("closed")
+
+    def test_while_it_lingers(self) -> None:
+        self.agent.give(b"nonsense\r\n\r\n")
+        self.assertFalse(self.drained())
+        self.agent.eof()
+        self.assert_over("closed")
+
+    def test_cut_in_the_end(self) -> None:
+        upstream = self.asked()
+        drained = self.port.frontend.drain()
+        self.port.frontend.abort()
+        self.assertTrue(drained.called)
+        self.assertEqual(upstream.how, "aborted")
+        self.assert_over("reset")
+        self.assertEqual(self.port.counters.requests, {})

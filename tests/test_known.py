@@ -1,0 +1,82 @@
+"""Known heads: the same meaning as reading them again."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from fipsrelay.errors import MessageError
+from fipsrelay.wire.http1 import parse_request
+from fipsrelay.wire.known import Known
+
+LINES = (
+    *(b"Content-Length: 0", b"Content-Length: 7", b"content-length: 12", b"Content-Length: 07", b"Content-Length:7"),
+    *(b"Content-Length: ", b"CONTENT-LENGTH: 7", b"X-Content-Length: 7", b"Transfer-Encoding: chunked"),
+    *(b"Connection: close", b"X: Content-Length: 7", b"Connection: content-length", b"A: b"),
+)
+
+
+def parse(head: bytes) -> tuple[tuple[bytes, bytes, bool], int, bytes]:
+    found = parse_request(head)
+    return (found.method, found.target, found.keep_alive), found.body, found.rebuild(b"up.example")
+
+
+class Counted:
+    """``parse``, with the number of its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, head: bytes) -> tuple[tuple[bytes, bytes, bool], int, bytes]:
+        self.calls += 1
+        return parse(head)
+
+
+def head(*lines: bytes, target: bytes = b"/") -> bytes:
+    return b"\r\n".join((b"POST %b HTTP/1.1" % target, b"Host: a", *lines, b"", b""))
+
+
+class KnownTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.counted = Counted()
+        self.known = Known(self.counted)
+
+    @given(st.lists(st.lists(st.sampled_from(LINES), max_size=3), min_size=1, max_size=12))
+    @settings(derandomize=True, database=None, deadline=None, max_examples=300)
+    def test_same_as_reading(self, heads: list[list[bytes]]) -> None:
+        known = Known(parse)
+        for lines in heads * 2:
+            try:
+                expected = parse(head(*lines))
+            except MessageError as error:
+                self.assertEqual(str(self.assertRaises(MessageError, known.read, head(*lines))), str(error))
+            else:
+                self.assertEqual(known.read(head(*lines)), expected)
+
+    def test_another_length_is_known(self) -> None:
+        for length in (0, 7, 12345, 7):
+            _, found, rebuilt = self.known.read(head(b"Content-Length: %d" % length, b"A: b"))
+            self.assertEqual(found, length)
+            self.assertEqual(re.findall(rb"Content-Length: (\d+)\r\n", rebuilt), [b"%d" % length])
+        self.assertEqual(self.counted.calls, 1)
+
+    def test_another_word_is_not(self) -> None:
+        for lines in ((b"A: b",), (b"a: b",), (b"A:  b",), ()):
+            self.known.read(head(b"Content-Length: 1", *lines))
+        self.assertEqual(self.counted.calls, 4)
+
+    def test_bounds(self) -> None:
+        """A client that never says the same twice costs no memory, and neither do huge heads."""
+        large = head(b"Content-Length: 1", b"A: " + b"b" * 5000)
+        self.known.read(large)
+        self.known.read(large)
+        self.assertEqual(self.counted.calls, 2)
+        for number in range(600):
+            self.known.read(head(b"Content-Length: 1", target=b"/%d" % number))
+        self.counted.calls = 0
+        for number in range(600):
+            self.known.read(head(b"Content-Length: 1", target=b"/%d" % number))
+        self.assertGreater(self.counted.calls, 300)

@@ -1,0 +1,264 @@
+"""The tree of services: what is bound, in which order things start and stop."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, cast
+
+import attrs
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from fipsrelay import service
+from fipsrelay.config.load import load_text
+from fipsrelay.config.model import Config, Intake, Limits, Listen, Timeouts, Upstream
+from fipsrelay.crypto.gate import Evidence
+from fipsrelay.errors import PortsError
+from fipsrelay.relay.factory import IntakePort
+from tests.doubles import Reactor
+
+EVIDENCE = Evidence("/fips.so", "ab", "provider", "3.0.9", "build", "OpenSSL", True, "#4282", ())
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [sock.getsockname()[1] for sock in held]
+    for sock in held:
+        sock.close()
+    return ports
+
+
+def config(*addresses: str, limit: int = 10) -> Config:
+    page, web, logs = free_ports(3)
+    whole = load_text("preset: datadog", "test.yaml")
+    return attrs.evolve(
+        whole,
+        listen=Listen(addresses or ("127.0.0.1",), page),
+        upstreams={"up": Upstream("up", "up.example", addresses=("127.0.0.1",))},
+        intakes={"web": Intake("web", web, "http", "up"), "logs": Intake("logs", logs, "http", "up")},
+        timeouts=Timeouts(drain=3.0),
+        limits=Limits(connections=limit),
+    )
+
+
+class PagePort:
+    """What ``adoptStreamPort`` gives; stops when the test says so."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.stopped: Deferred[None] | None = None
+
+    def stopListening(self) -> Deferred[None]:
+        self.stopped = Deferred()
+        return self.stopped
+
+
+class ServiceReactor(Reactor):
+    """Also adopts the page's ports."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adopted: list[PagePort] = []
+
+    def adoptStreamPort(self, fileno: int, family: int, factory: Any) -> PagePort:
+        with socket.socket(fileno=socket.dup(fileno)) as sock:
+            self.adopted.append(PagePort(sock.getsockname()[1]))
+        return self.adopted[-1]
+
+    def callWhenRunning(self, call: Any, *arguments: Any, **named: Any) -> None:
+        self.callLater(0, call, *arguments, **named)
+
+
+class BindTests(SynchronousTestCase):
+    def bind(self, wanted: Config) -> dict[str, list[socket.socket]]:
+        bound = service.bind(wanted)
+        for sock in (sock for sockets in bound.values() for sock in sockets):
+            self.addCleanup(sock.close)
+        return bound
+
+    def test_all(self) -> None:
+        wanted = config("127.0.0.1", "127.0.0.2")
+        bound = self.bind(wanted)
+        names = {
+            service.PAGE: wanted.listen.port_range_start,
+            **{intake.name: intake.port for intake in wanted.intakes.values()},
+        }
+        self.assertEqual(
+            {name: [sock.getsockname() for sock in sockets] for name, sockets in bound.items()},
+            {name: [("127.0.0.1", port), ("127.0.0.2", port)] for name, port in names.items()},
+        )
+
+    def test_every_problem_at_once_and_nothing_stays_bound(self) -> None:
+        wanted = config("127.0.0.1", "127.0.0.2", "192.0.2.1")
+        taken = [
+            socket.create_server(("127.0.0.1", wanted.intakes["web"].port)),
+            socket.create_server(("127.0.0.2", wanted.listen.port_range_start)),
+        ]
+        for sock in taken:
+            self.addCleanup(sock.close)
+        error = self.assertRaises(PortsError, service.bind, wanted)
+        found = [(problem.frontend, problem.address, problem.reason) for problem in error.problems]
+        in_use, not_here = "Address already in use", "Cannot assign requested address"
+        self.assertEqual(
+            found,
+            [
+                ("web", "127.0.0.1", in_use),
+                (service.PAGE, "127.0.0.2", in_use),
+                *((name, "192.0.2.1", not_here) for name in (service.PAGE, "web", "logs")),
+            ],
+        )
+        for sock in taken:
+            sock.close()
+        self.bind(attrs.evolve(wanted, listen=attrs.evolve(wanted.listen, addresses=("127.0.0.1", "127.0.0.2"))))
+
+    def test_a_host_without_ipv6(self) -> None:
+        """Its Agent on 127.0.0.1 is served all the same, unless there is nothing but ::1."""
+        both, only = config("127.0.0.1", "::1"), config("::1")
+        if service._has_address("::1"):
+            self.assertEqual({len(sockets) for sockets in self.bind(both).values()}, {2})
+            self.assertEqual({len(sockets) for sockets in self.bind(only).values()}, {1})
+        else:
+            with capturedLogs() as logs:
+                self.assertEqual({len(sockets) for sockets in self.bind(both).values()}, {1})
+            self.assertEqual([event["address"] for event in logs], ["::1"])
+            self.assertRaises(PortsError, service.bind, only)
+
+
+class TreeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = ServiceReactor()
+        self.make(config())
+
+    def make(self, wanted: Config) -> None:
+        self.config = wanted
+        bound = service.bind(wanted)
+        for sock in (sock for sockets in bound.values() for sock in sockets):
+            self.addCleanup(sock.close)
+        self.relay = service.Relay(wanted, EVIDENCE, cast(Any, None), bound, self.reactor)
+
+    def start(self) -> None:
+        self.relay.startService()
+        self.addCleanup(self.close)
+
+    def close(self) -> None:
+        for reader in list(self.reactor.readers):
+            reader.connectionLost(None) if isinstance(reader, IntakePort) else reader.abort()
+
+    def connect(self, name: str = "web") -> socket.socket:
+        """An agent that has been accepted."""
+        sock = socket.create_connection(("127.0.0.1", self.config.intakes[name].port), 10)
+        self.addCleanup(sock.close)
+        opened = self.relay._counters.intakes[name].connections
+        self.reactor.run(lambda: self.relay._counters.intakes[name].connections > opened)
+        return sock
+
+    def test_names(self) -> None:
+        self.assertEqual(cast(Any, self.relay).name, "fipsrelay")
+        names = [cast(Any, each).name for each in self.relay]
+        self.assertEqual(names, ["timekeeping", "upstreams", "statistics", "intakes"])
+        intakes = cast(MultiService, self.relay.getServiceNamed("intakes"))
+        self.assertEqual([cast(Any, each).name for each in intakes], ["web", "logs"])
+
+    def test_start(self) -> None:
+        """The gate's evidence first; readiness only from the running reactor."""
+        with capturedLogs() as logs:
+            self.start()
+        lines = [event["line"] for event in logs if "line" in event]
+        self.assertEqual(lines, list(EVIDENCE.lines()))
+        self.assertEqual([port.number for port in self.reactor.adopted], [self.config.listen.port_range_start])
+        with capturedLogs() as logs:
+            self.reactor.turn()
+        self.assertEqual([event["count"] for event in logs], [2])
+
+    def test_serves(self) -> None:
+        self.start()
+        agent = self.connect()
+        agent.sendall(b"nonsense\r\n\r\n")
+        self.reactor.run(lambda: self.relay._counters.intakes["web"].bytes_out)
+        self.assertTrue(agent.recv(1000).startswith(b"HTTP/1.1 400 "))
+        self.assertIn("\nweb     1     1 ", self.relay._text())
+
+    def test_stop_order(self) -> None:
+        """Intakes take nothing new and drain; then the page, the pools, and time last."""
+        self.start()
+        agent = self.connect()
+        agent.sendall(b"GET")
+        self.reactor.run(lambda: self.relay._counters.intakes["web"].bytes_in)
+        stopped = self.relay.stopService()
+        self.reactor.turn()
+        self.assertFalse(any(isinstance(reader, IntakePort) for reader in self.reactor.readers))
+        self.assertNoResult(stopped)
+        self.assertIsNone(self.reactor.adopted[0].stopped)
+        agent.close()
+        self.reactor.run(lambda: self.reactor.adopted[0].stopped)
+        self.assertNoResult(stopped)
+        pools = cast(Any, self.relay.getServiceNamed("upstreams"))._pools
+        self.assertFalse(pools["up"]._closed)
+        cast(Any, self.reactor.adopted[0].stopped).callback(None)
+        self.successResultOf(stopped)
+        self.assertTrue(pools["up"]._closed)
+        self.assertEqual((self.reactor.getDelayedCalls(), self.reactor.readers), ([], set()))
+
+    def test_drain_has_an_end(self) -> None:
+        """And whoever leaves then makes room, but not for a port that has stopped."""
+        self.make(config(limit=2))
+        self.start()
+        agents = [self.connect(), self.connect()]
+        for agent in agents:
+            agent.sendall(b"GET")
+        self.reactor.run(lambda: self.relay._counters.intakes["web"].bytes_in == 6)
+        self.relay.stopService()
+        self.reactor.pump([0.5] * 5)
+        self.assertEqual(self.relay._counters.open_connections, 2)
+        self.reactor.pump([0.5] * 2)
+        self.assertEqual(self.relay._counters.open_connections, 0)
+        self.assertFalse(any(isinstance(reader, IntakePort) for reader in self.reactor.readers))
+
+    def test_limit(self) -> None:
+        """Accepting stops at once; who waits comes in as soon as another one goes, on whatever port."""
+        self.make(config(limit=2))
+        self.start()
+        agents = []
+        for name in ("web", "web", "web", "logs"):
+            agents.append(socket.create_connection(("127.0.0.1", self.config.intakes[name].port), 10))
+            self.addCleanup(agents[-1].close)
+        counters = self.relay._counters
+        self.reactor.run(lambda: counters.open_connections)
+        for _ in range(3):
+            self.reactor.turn()
+        self.assertEqual(counters.open_connections, 2)
+        self.assertFalse(any(isinstance(reader, IntakePort) for reader in self.reactor.readers))
+        for agent in agents[:2]:
+            agent.close()
+        self.reactor.run(lambda: counters.intakes["web"].connections + counters.intakes["logs"].connections == 4)
+        self.assertEqual(counters.open_connections, 2)
+
+
+class StagesTests(SynchronousTestCase):
+    def test_one_after_the_other(self) -> None:
+        """The last one first, each when the one after it has stopped."""
+        stopping: list[tuple[str, Deferred[None]]] = []
+
+        class Slow(MultiService):
+            def stopService(self) -> Deferred[None]:
+                deferred: Deferred[None] = Deferred()
+                stopping.append((str(cast(Any, self).name), deferred))
+                return deferred
+
+        stages = service.Stages()
+        for name in ("first", "second"):
+            slow = Slow()
+            slow.setName(name)
+            stages.addService(cast(IService, slow))
+        stages.startService()
+        done = stages.stopService()
+        self.assertEqual([name for name, _ in stopping], ["second"])
+        stopping[0][1].callback(None)
+        self.assertEqual([name for name, _ in stopping], ["second", "first"])
+        self.assertNoResult(done)
+        stopping[1][1].callback(None)
+        self.successResultOf(done)
+        self.assertFalse(stages.running)

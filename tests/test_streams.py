@@ -1,0 +1,313 @@
+"""Plaintext streams on real loopback sockets."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import struct
+from collections.abc import Callable
+
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from fipsrelay.wire.streams import READ_ROUNDS, PlainStream, ReadBuffer
+from tests.doubles import Reactor, Recorder
+
+TIMEOUT = 10.0
+BUFFER = 65536
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets; the first does not block."""
+    with small_server() as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    ours.setblocking(False)
+    theirs.settimeout(TIMEOUT)
+    return ours, theirs
+
+
+def small_server() -> socket.socket:
+    """A listening socket whose connections take little before somebody reads."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+    return listener
+
+
+def reset(sock: socket.socket) -> None:
+    """Close so that the other end sees a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def receive(sock: socket.socket, size: int) -> bytes:
+    """Exactly so many bytes."""
+    data = b""
+    while len(data) < size:
+        piece = sock.recv(size - len(data))
+        if not piece:
+            raise EOFError(f"{len(data)} of {size} bytes came")
+        data += piece
+    return data
+
+
+class PlainStreams(SynchronousTestCase):
+    """One stream, its user and the peer's socket.
+
+    Attributes:
+        closing: the event at which the user closes the stream.
+    """
+
+    size = 1024
+
+    def setUp(self) -> None:
+        self.reactor = Reactor()
+        self.buffer = ReadBuffer(self.size)
+        ours, self.peer = tcp_pair()
+        self.addCleanup(self.peer.close)
+        self.stream = PlainStream(ours, self.reactor, self.buffer)
+        self.addCleanup(self.stream.abort)
+        self.reactions: dict[str, Callable[[], object]] = {}
+        self.user = Recorder(lambda name: self.reactions.get(name, lambda: None)())
+        self.stream.user = self.user
+        self.stream.resume()
+
+    def wait_readable(self) -> None:
+        self.assertTrue(select.select([self.stream.socket], [], [], TIMEOUT)[0])
+
+    def fill(self) -> bytes:
+        """Write until the kernel takes no more; returns what was written."""
+        written = b""
+        piece = bytearray(range(256)) * 1024
+        for _ in range(1000):
+            written += piece
+            if not self.stream.write(memoryview(piece)):
+                piece[:] = bytes(len(piece))  # as the read buffer, it means something else after the callback
+                return written
+        raise AssertionError("the kernel takes everything")
+
+    def take(self, size: int) -> bytes:
+        """What the peer gets, while the stream goes on writing."""
+        got = bytearray()
+        self.peer.setblocking(False)
+
+        def read() -> None:
+            while select.select([self.peer], [], [], 0)[0] and len(got) < size:
+                got.extend(self.peer.recv(1 << 20))
+
+        self.reactor.run(lambda: len(got) >= size, read)
+        self.peer.settimeout(TIMEOUT)
+        return bytes(got)
+
+
+class ReadTests(PlainStreams):
+    def test_data(self) -> None:
+        self.peer.sendall(b"hello")
+        self.wait_readable()
+        self.stream.doRead()
+        self.assertEqual((self.user.events, self.user.data), (["data"], b"hello"))
+
+    def test_nothing_there(self) -> None:
+        self.stream.doRead()
+        self.assertEqual(self.user.events, [])
+
+    def test_rounds_are_bounded(self) -> None:
+        """One busy connection must not starve the others."""
+        sent = bytes(range(256)) * 40
+        self.peer.sendall(sent)
+        self.reactor.run(lambda: self.user.data == sent)
+        self.assertEqual(self.user.data, sent)
+        self.user.events.clear()
+        self.peer.sendall(sent)
+        while len(self.stream.socket.recv(len(sent), socket.MSG_PEEK)) < len(sent):
+            pass
+        self.stream.doRead()
+        self.assertEqual(self.user.events, ["data"] * READ_ROUNDS)
+
+    def test_pause_stops_between_rounds(self) -> None:
+        self.reactions["data"] = self.stream.pause
+        self.peer.sendall(bytes(3 * self.size))
+        self.wait_readable()
+        self.stream.doRead()
+        self.assertEqual(self.user.events, ["data"])
+        self.assertNotIn(self.stream, self.reactor.readers)
+        self.stream.resume()
+        self.assertIn(self.stream, self.reactor.readers)
+
+    def test_end(self) -> None:
+        """Said once, in order, and writing goes on."""
+        self.peer.sendall(b"last")
+        self.peer.shutdown(socket.SHUT_WR)
+        self.reactor.run(lambda: "eof" in self.user.events)
+        self.assertEqual((self.user.events, self.user.data), (["data", "eof"], b"last"))
+        self.assertNotIn(self.stream, self.reactor.readers)
+        self.assertFalse(self.stream.reading)
+        self.assertTrue(self.stream.write(b"answer"))
+        self.assertEqual(receive(self.peer, 6), b"answer")
+
+    def test_end_is_said_again_to_who_resumes(self) -> None:
+        """An exchange that lingers relies on it."""
+        self.peer.shutdown(socket.SHUT_WR)
+        self.reactor.run(lambda: "eof" in self.user.events)
+        self.stream.resume()
+        self.reactor.run(lambda: self.user.events == ["eof", "eof"])
+
+    def test_reset(self) -> None:
+        reset(self.peer)
+        self.wait_readable()
+        self.stream.doRead()
+        self.assertEqual(self.user.events, ["lost"])
+        assert isinstance(self.user.reason, OSError)
+        self.assertEqual(self.user.reason.errno, errno.ECONNRESET)
+        self.assertFalse(self.stream.is_open)
+
+    def test_hang_up(self) -> None:
+        """What the kernel said is the reason."""
+        reset(self.peer)
+        self.wait_readable()
+        self.stream.broken()
+        assert isinstance(self.user.reason, OSError)
+        self.assertEqual(self.user.reason.errno, errno.ECONNRESET)
+        self.stream.broken()
+        self.assertEqual(self.user.events, ["lost"])
+
+    def test_stock_reactors(self) -> None:
+        self.stream.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(self.user.events, ["lost"])
+
+
+class WriteTests(PlainStreams):
+    def test_at_once(self) -> None:
+        self.assertTrue(self.stream.write(b"hello"))
+        self.assertEqual(receive(self.peer, 5), b"hello")
+        self.assertNotIn(self.stream, self.reactor.writers)
+
+    def test_what_the_kernel_refuses_is_kept(self) -> None:
+        """In order, whatever is written meanwhile, and the drain is said once."""
+        written = self.fill()
+        self.assertGreater(self.stream.unsent, 0)
+        self.assertIn(self.stream, self.reactor.writers)
+        self.assertFalse(self.stream.write(b"one"))
+        self.assertFalse(self.stream.write(memoryview(b"two")))
+        written += b"onetwo"
+        self.assertTrue(self.take(len(written)) == written)  # assertEqual would show megabytes
+        self.reactor.run(lambda: self.user.events == ["drained"])
+        self.assertEqual(self.stream.unsent, 0)
+        self.assertNotIn(self.stream, self.reactor.writers)
+
+    def test_kept_bytes_are_copied(self) -> None:
+        """A view of the read buffer means something else after the callback."""
+        written = self.fill()
+        data = bytearray(b"kept")
+        view = memoryview(data)
+        self.stream.write(view)
+        data[:] = b"gone"
+        self.assertTrue(self.take(len(written) + 4) == written + b"kept")
+
+    def test_no_drain_of_nothing(self) -> None:
+        self.reactor.addWriter(self.stream)
+        self.stream.doWrite()
+        self.assertEqual(self.user.events, [])
+        self.assertNotIn(self.stream, self.reactor.writers)
+
+    def test_reset(self) -> None:
+        reset(self.peer)
+        self.wait_readable()
+        self.assertFalse(self.stream.write(b"x"))
+        self.assertEqual(self.user.events, ["lost"])
+        self.assertFalse(self.stream.write(b"x"))
+        self.assertEqual((self.user.events, self.stream.unsent), (["lost"], 0))
+
+    def test_reset_with_unsent(self) -> None:
+        self.fill()
+        reset(self.peer)
+        self.reactor.run(lambda: self.user.events)
+        self.assertEqual((self.user.events, self.stream.unsent), (["lost"], 0))
+        self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
+
+
+class EndTests(PlainStreams):
+    def test_write_eof(self) -> None:
+        self.stream.write(b"last")
+        self.stream.write_eof()
+        self.assertEqual(receive(self.peer, 4), b"last")
+        self.assertEqual(self.peer.recv(1), b"")
+        self.peer.sendall(b"answer")
+        self.reactor.run(lambda: self.user.data == b"answer")
+
+    def test_write_eof_after_unsent(self) -> None:
+        written = self.fill()
+        self.stream.write_eof()
+        self.assertTrue(self.take(len(written)) == written)  # assertEqual would show megabytes
+        self.assertEqual(self.peer.recv(1), b"")
+        self.assertTrue(self.stream.is_open)
+
+    def test_close(self) -> None:
+        self.stream.write(b"last")
+        self.stream.close()
+        self.assertEqual(receive(self.peer, 4), b"last")
+        self.assertEqual(self.peer.recv(1), b"")
+        self.assertEqual((self.stream.fileno(), self.stream.reading, self.stream.user), (-1, False, None))
+
+    def test_close_after_unsent(self) -> None:
+        written = self.fill()
+        self.stream.close()
+        self.stream.resume()
+        self.assertNotIn(self.stream, self.reactor.readers)
+        self.assertTrue(self.take(len(written)) == written)  # assertEqual would show megabytes
+        self.assertEqual(self.peer.recv(1), b"")
+        self.assertEqual((self.stream.is_open, self.user.events), (False, []))
+
+    def test_abort(self) -> None:
+        self.stream.abort()
+        self.assertEqual(self.peer.recv(1), b"")
+        self.assertIsNone(self.stream.user)
+
+    def test_abort_drops_unsent(self) -> None:
+        self.fill()
+        self.stream.abort()
+        self.assertEqual((self.stream.unsent, self.reactor.readers, self.reactor.writers), (0, set(), set()))
+
+    def test_abort_with_reset(self) -> None:
+        self.stream.write(b"half of a mess")
+        self.stream.abort(reset=True)
+        with self.assertRaises(ConnectionResetError):
+            while self.peer.recv(100):
+                pass
+
+    def test_nothing_after_the_end(self) -> None:
+        self.stream.abort()
+        for call in (
+            self.stream.abort,
+            self.stream.close,
+            self.stream.write_eof,
+            self.stream.resume,
+            self.stream.pause,
+        ):
+            call()
+        self.stream.broken()
+        self.assertFalse(self.stream.write(b"x"))
+        self.assertEqual((self.user.events, self.reactor.readers, self.reactor.writers), ([], set(), set()))
+
+    def test_user_ends_it_in_each_callback(self) -> None:
+        """Nothing is said after that, and nothing raises."""
+        for end in ("close", "abort"):
+            for event in ("data", "eof", "drained", "lost"):
+                self.setUp()
+                self.reactions[event] = getattr(self.stream, end)
+                written = self.fill() if event == "drained" else b""
+                if event == "data":
+                    self.peer.sendall(bytes(self.size * 3))
+                elif event == "eof":
+                    self.peer.shutdown(socket.SHUT_WR)
+                elif event == "lost":
+                    reset(self.peer)
+                else:
+                    self.take(len(written))
+                self.reactor.run(lambda: self.user.events)
+                self.reactor.turn()
+                self.assertEqual((self.user.events, self.stream.is_open), ([event], False), (end, event))
+                self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))

@@ -1,0 +1,436 @@
+"""TLS streams on real loopback sockets; the peer is pyOpenSSL's server in the same thread."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from OpenSSL import SSL
+
+from fipsrelay.config.model import Tls
+from fipsrelay.crypto import context
+from fipsrelay.demo import certificates
+from fipsrelay.wire.streams import READ_ROUNDS, ReadBuffer
+from fipsrelay.wire.tls import TlsStream
+from tests.doubles import Reactor, Recorder
+from tests.folders import Folders
+from tests.test_streams import BUFFER, reset, small_server
+
+HOST = "intake.example"
+RECORD = 16384
+
+
+class Peer:
+    """The server's end: whatever it does, it does not block.
+
+    Attributes:
+        data: what it has read.
+        end: why reading ended: ``close_notify``, ``eof`` (FIN alone), ``reset``; None while it goes on.
+    """
+
+    def __init__(self, raw: socket.socket, made: SSL.Context) -> None:
+        raw.setblocking(False)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.raw = raw
+        self.connection = SSL.Connection(made, raw)
+        self.connection.set_accept_state()
+        self.data = bytearray()
+        self.end: str | None = None
+        self._queue = b""
+
+    def shake(self) -> None:
+        """A step of the handshake."""
+        with contextlib.suppress(SSL.Error):
+            self.connection.do_handshake()
+
+    def read(self) -> None:
+        """Everything that is there."""
+        while self.end is None:
+            try:
+                self.data += self.connection.recv(1 << 20)
+            except SSL.WantReadError:
+                return
+            except SSL.ZeroReturnError:
+                self.end = "close_notify"
+            except SSL.SysCallError as error:
+                self.end = "eof" if error.args[0] == -1 else "reset"
+            except SSL.Error:
+                self.end = "eof"
+
+    def send(self, data: bytes) -> None:
+        """All of it at once; the kernel's buffers must have room."""
+        view = memoryview(data)
+        while view:
+            view = view[self.connection.send(view[: 1 << 16]) :]
+
+    def push(self, data: bytes) -> Callable[[], None]:
+        """Something that sends ``data`` bit by bit, whenever it is called."""
+        self._queue = data
+
+        def step() -> None:
+            try:
+                while self._queue:
+                    self._queue = self._queue[self.connection.send(self._queue[:RECORD]) :]
+            except SSL.WantWriteError:
+                pass
+
+        return step
+
+
+class TlsStreams(Folders):
+    """A stream whose handshake is still to come, its user and its peer."""
+
+    size = 4 * RECORD
+
+    def setUp(self) -> None:
+        self.place = self.folder()
+        self.paths = certificates.write(self.place, [HOST])
+        self.context = context.build(Tls(str(self.paths.authority)))
+        made = SSL.Context(SSL.TLS_SERVER_METHOD)
+        made.use_certificate_file(str(self.paths.certificate))
+        made.use_privatekey_file(str(self.paths.key))
+        self.server_context = made
+        self.reactor = Reactor()
+        self.buffer = ReadBuffer(self.size)
+        self.reactions: dict[str, Callable[[], object]] = {}
+        self.user = Recorder(lambda name: self.reactions.get(name, lambda: None)())
+        self.stream, self.peer = self.pair()
+
+    def pair(self) -> tuple[TlsStream, Peer]:
+        with small_server() as listener:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+            raw, _ = listener.accept()
+        self.addCleanup(raw.close)
+        stream = TlsStream(sock, self.reactor, self.buffer, self.context, HOST.encode())
+        self.addCleanup(stream.abort)
+        return stream, Peer(raw, self.server_context)
+
+    def shake_hands(self) -> None:
+        """Up to where the stream is reading for the user."""
+        connector = Recorder()
+        self.stream.start(connector)
+        self.reactor.run(lambda: "ready" in connector.events, self.peer.shake)
+        self.peer.shake()
+        self.stream.resume()
+        # The session tickets: the kernel sends a reset for who closes with unread bytes.
+        while select.select([self.stream.socket], [], [], 0)[0]:
+            self.stream.doRead()
+        self.stream.user = self.user
+
+    def fill(self) -> bytes:
+        """Write until the kernel takes no more; returns what was written."""
+        written = b""
+        piece = bytearray(range(256)) * 1024
+        for _ in range(1000):
+            written += piece
+            if not self.stream.write(memoryview(piece)):
+                piece[:] = bytes(len(piece))  # as the read buffer, it means something else after the callback
+                return written
+        raise AssertionError("the kernel takes everything")
+
+
+class HandshakeTests(TlsStreams):
+    def start(self, until: Callable[[], Any], meanwhile: Callable[[], Any] = lambda: None) -> Recorder:
+        connector = Recorder()
+        self.stream.start(connector)
+        self.connector = connector
+        self.reactor.run(until, meanwhile)
+        return connector
+
+    def test_comes_up(self) -> None:
+        connector = self.start(lambda: "ready" in self.connector.events, self.peer.shake)
+        self.assertEqual(connector.events, ["connected", "ready"])
+        self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
+        self.assertEqual(self.peer.connection.get_servername(), HOST.encode())
+
+    def test_without_a_server_name(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            sock = socket.create_connection(listener.getsockname())
+            raw, _ = listener.accept()
+        self.addCleanup(raw.close)
+        sock.setblocking(False)
+        self.stream = TlsStream(sock, self.reactor, self.buffer, self.context, None)
+        self.addCleanup(self.stream.abort)
+        self.peer = Peer(raw, self.server_context)
+        self.start(lambda: "ready" in self.connector.events, self.peer.shake)
+        self.assertIsNone(self.peer.connection.get_servername())
+
+    def test_refused(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = listener.getsockname()
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(address)
+        self.stream = TlsStream(sock, self.reactor, self.buffer, self.context, None)
+        connector = self.start(lambda: self.connector.events)
+        self.assertEqual(connector.events, ["lost"])
+        self.assertIsInstance(connector.reason, ConnectionRefusedError)
+        self.assertFalse(self.stream.is_open)
+
+    def test_refused_as_the_kernel_reports_it(self) -> None:
+        """epoll says EPOLLERR, not that it is writable."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = listener.getsockname()
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(address)
+        self.stream = TlsStream(sock, self.reactor, self.buffer, self.context, None)
+        connector = Recorder()
+        self.stream.start(connector)
+        self.stream.broken()
+        self.assertEqual(connector.events, ["lost"])
+        self.assertIsInstance(connector.reason, ConnectionRefusedError)
+
+    def test_peer_leaves(self) -> None:
+        self.peer.raw.close()
+        connector = self.start(lambda: "lost" in self.connector.events)
+        self.assertEqual(connector.events, ["connected", "lost"])
+
+    def test_peer_speaks_something_else(self) -> None:
+        self.peer.raw.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        connector = self.start(lambda: "lost" in self.connector.events)
+        self.assertEqual(connector.events, ["connected", "lost"])
+        self.assertIsInstance(connector.reason, SSL.Error)
+
+    def test_untrusted(self) -> None:
+        self.context = context.build(Tls(str(certificates.write(self.folder(), [HOST]).authority)))
+        self.stream, self.peer = self.pair()
+        connector = self.start(lambda: "lost" in self.connector.events, self.peer.shake)
+        self.assertEqual(connector.events, ["connected", "lost"])
+        self.assertEqual(context.verification_error(self.stream.connection), "certificate signature failure")
+
+    def test_given_up(self) -> None:
+        """Who aborts hears nothing."""
+        connector = Recorder()
+        self.stream.start(connector)
+        self.stream.abort()
+        self.stream.broken()
+        self.assertEqual(connector.events, [])
+        self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
+
+
+class ReadTests(TlsStreams):
+    def setUp(self) -> None:
+        super().setUp()
+        self.shake_hands()
+
+    def test_large(self) -> None:
+        sent = bytes(range(256)) * 10_000
+        self.reactor.run(lambda: len(self.user.data) >= len(sent), self.peer.push(sent))
+        self.assertEqual(self.user.data, sent)
+        self.assertEqual(set(self.user.events), {"data"})
+
+    def test_data_that_came_with_the_handshake(self) -> None:
+        """What OpenSSL has read already raises no event."""
+        self.stream.abort()
+        self.stream, self.peer = self.pair()
+        connector = Recorder()
+        self.stream.start(connector)
+        self.reactor.run(lambda: "ready" in connector.events, self.peer.shake)
+        self.peer.shake()
+        self.peer.send(b"early")
+        self.stream.user = self.user
+        self.stream.resume()
+        self.reactor.run(lambda: self.user.data == b"early")
+
+    def test_records_are_delivered_together(self) -> None:
+        """One call of the user, not one a record."""
+        sent = bytes(self.size)
+        self.peer.send(sent)
+        self.reactor.run(lambda: self.user.data == sent)
+        self.assertLess(len(self.user.events), self.size // RECORD)
+
+    def test_pending_after_pause(self) -> None:
+        """The rest of a record lies inside OpenSSL: no event tells of it, so ``resume`` has to."""
+        self.buffer.size = 1000
+        self.reactions["data"] = self.stream.pause
+        sent = bytes(range(100)) * 50
+        self.peer.send(sent)
+        self.reactor.run(lambda: self.user.events)
+        for count in range(1, 5):
+            self.assertEqual(self.user.data, sent[: 1000 * count])
+            self.stream.resume()
+            self.assertEqual(len(self.user.events), count)  # not from within resume
+            self.reactor.turn()
+        self.assertEqual(self.user.data, sent)
+
+    def test_pending_is_not_forced_on_who_paused_again(self) -> None:
+        self.buffer.size = 1000
+        self.reactions["data"] = self.stream.pause
+        self.peer.send(bytes(3000))
+        self.reactor.run(lambda: self.user.events)
+        self.stream.resume()
+        self.stream.pause()
+        self.reactor.turn()
+        self.assertEqual(len(self.user.data), 1000)
+
+    def test_rounds_are_bounded(self) -> None:
+        """And what is left inside OpenSSL comes by itself."""
+        self.buffer.size = 1000
+        sent = bytes(range(100)) * 160
+        self.peer.send(sent)
+        self.reactor.run(lambda: self.user.events)
+        self.assertEqual(self.user.events, ["data"] * READ_ROUNDS)
+        self.reactor.turn()
+        self.assertEqual(self.user.data, sent)
+
+    def test_close_notify(self) -> None:
+        self.peer.send(b"last")
+        self.peer.connection.shutdown()
+        self.reactor.run(lambda: "eof" in self.user.events)
+        self.assertEqual((self.user.events, self.user.data), (["data", "eof"], b"last"))
+        self.assertFalse(self.stream.reading)
+        self.assertNotIn(self.stream, self.reactor.readers)
+        self.assertTrue(self.stream.write(b"answer"))
+        self.reactor.run(lambda: self.peer.data == b"answer", self.peer.read)
+
+    def test_fin_alone_is_no_end(self) -> None:
+        """Anybody on the way can send a FIN; only the peer can send close_notify."""
+        self.peer.send(b"half")
+        self.peer.raw.shutdown(socket.SHUT_WR)
+        self.reactor.run(lambda: "lost" in self.user.events)
+        self.assertEqual((self.user.events, self.user.data), (["data", "lost"], b"half"))
+        self.assertIsInstance(self.user.reason, SSL.Error)
+
+    def test_reset(self) -> None:
+        reset(self.peer.raw)
+        self.reactor.run(lambda: self.user.events)
+        self.assertEqual((self.user.events, self.stream.is_open), (["lost"], False))
+
+    def test_noise(self) -> None:
+        """And no error of one connection is taken for another's: OpenSSL has one queue of them a thread."""
+        other, its_peer = self.pair()
+        connector = Recorder()
+        other.start(connector)
+        self.reactor.run(lambda: "ready" in connector.events, its_peer.shake)
+        other.user = its_user = Recorder()
+        other.resume()
+        self.peer.raw.send(b"\x17\x03\x03\x00\x20" + b"?" * 32)
+        self.reactor.run(lambda: self.user.events)
+        other.doRead()
+        self.assertEqual((self.user.events, its_user.events), (["lost"], []))
+        self.assertIsInstance(self.user.reason, SSL.Error)
+        its_peer.shake()
+        its_peer.send(b"well")
+        self.reactor.run(lambda: its_user.data == b"well")
+
+    def test_lost_after_the_user_closed(self) -> None:
+        self.peer.send(b"data")
+        self.peer.raw.shutdown(socket.SHUT_WR)
+        self.reactions["data"] = self.stream.close
+        self.reactor.run(lambda: self.user.events)
+        self.assertEqual(self.user.events, ["data"])
+
+
+class WriteTests(TlsStreams):
+    def setUp(self) -> None:
+        super().setUp()
+        self.shake_hands()
+
+    def test_large(self) -> None:
+        """In order, whatever the kernel refuses and is written meanwhile; the drain is said once."""
+        written = self.fill() + b"onetwo"
+        self.assertGreater(self.stream.unsent, 0)
+        self.assertFalse(self.stream.write(b"one"))
+        self.assertFalse(self.stream.write(memoryview(b"two")))
+        self.reactor.run(lambda: len(self.peer.data) >= len(written), self.peer.read)
+        self.assertTrue(self.peer.data == written)  # assertEqual would show megabytes
+        self.reactor.run(lambda: self.user.events == ["drained"])
+        self.assertNotIn(self.stream, self.reactor.writers)
+
+    def test_both_ways_at_once(self) -> None:
+        written = self.fill()
+        sent = bytes(range(256)) * 4000
+        push = self.peer.push(sent)
+
+        def step() -> None:
+            push()
+            self.peer.read()
+
+        self.reactor.run(lambda: (len(self.peer.data), len(self.user.data)) == (len(written), len(sent)), step)
+        self.assertTrue(self.peer.data == written)
+        self.assertTrue(self.user.data == sent)
+
+    def test_empty(self) -> None:
+        self.assertTrue(self.stream.write(b""))
+
+    def test_peer_is_gone(self) -> None:
+        reset(self.peer.raw)
+        self.assertFalse(self.stream.write(b"x"))
+        self.assertFalse(self.stream.write(b"x"))
+        self.assertEqual((self.user.events, self.stream.is_open), (["lost"], False))
+
+    def test_write_eof(self) -> None:
+        """close_notify and FIN; reading goes on."""
+        self.stream.write(b"last")
+        self.stream.write_eof()
+        self.reactor.run(lambda: self.peer.end, self.peer.read)
+        self.assertEqual((self.peer.data, self.peer.end), (b"last", "close_notify"))
+        self.assertEqual(self.peer.raw.recv(1), b"")
+        self.peer.send(b"answer")
+        self.reactor.run(lambda: self.user.data == b"answer")
+
+    def test_write_eof_after_unsent(self) -> None:
+        written = self.fill()
+        self.stream.write_eof()
+        self.reactor.run(lambda: self.peer.end, self.peer.read)
+        self.assertEqual(self.peer.end, "close_notify")
+        self.assertTrue(self.peer.data == written)
+        self.assertTrue(self.stream.is_open)
+
+    def test_close(self) -> None:
+        self.stream.write(b"last")
+        self.stream.close()
+        self.reactor.run(lambda: self.peer.end, self.peer.read)
+        self.assertEqual((self.peer.data, self.peer.end), (b"last", "close_notify"))
+        self.assertEqual((self.stream.is_open, self.user.events), (False, []))
+
+    def test_close_after_unsent(self) -> None:
+        written = self.fill()
+        self.stream.close()
+        self.reactor.run(lambda: self.peer.end, self.peer.read)
+        self.assertEqual(self.peer.end, "close_notify")
+        self.assertTrue(self.peer.data == written)
+        self.assertEqual((self.stream.is_open, self.user.events), (False, []))
+
+    def test_close_before_the_handshake(self) -> None:
+        self.stream, self.peer = self.pair()
+        self.stream.close()
+        self.assertEqual(self.peer.raw.recv(1), b"")
+
+    def test_abort(self) -> None:
+        """A message that is cut must not look as if it had ended."""
+        for with_reset, end in ((False, "eof"), (True, "reset")):
+            self.setUp()
+            self.stream.keeper = object()
+            self.stream.write(b"half")
+            self.peer.read()
+            self.stream.abort(reset=with_reset)
+            self.reactor.run(lambda: self.peer.end, self.peer.read)
+            self.assertEqual((self.peer.data, self.peer.end), (b"half", end))
+            self.assertIsNone(self.stream.keeper)
+
+    def test_user_ends_it_in_each_callback(self) -> None:
+        for end in ("close", "abort"):
+            for event in ("data", "eof", "drained", "lost"):
+                self.setUp()
+                self.buffer.size = 1000
+                self.reactions[event] = getattr(self.stream, end)
+                if event == "data":
+                    self.peer.send(bytes(20_000))
+                elif event == "eof":
+                    self.peer.connection.shutdown()
+                elif event == "lost":
+                    reset(self.peer.raw)
+                else:
+                    self.fill()
+                self.reactor.run(lambda: self.user.events, self.peer.read if event == "drained" else lambda: None)
+                self.reactor.turn()
+                self.assertEqual((self.user.events, self.stream.is_open), ([event], False), (end, event))
+                self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
