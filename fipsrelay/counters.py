@@ -14,10 +14,10 @@ class IntakeCounters:
     Attributes:
         connections: agent connections accepted.
         open_connections: of these, still open.
-        requests: finished requests by HTTP status of the answer that the agent got.
+        requests: by HTTP status of the answer that the agent got, or began to get.
         errors: failures by stable code (``Fipsrelay-Error``).
         bytes_in: bytes read from agents.
-        bytes_out: bytes written to agents.
+        bytes_out: bytes handed over for agents.
     """
 
     connections: int = 0

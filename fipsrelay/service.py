@@ -104,7 +104,10 @@ class Stages(MultiService):
 
     async def _stop(self) -> None:
         for service in reversed(list(self)):
-            await maybeDeferred(service.stopService)
+            try:
+                await maybeDeferred(service.stopService)
+            except Exception:
+                _log.failure("{service} did not stop as it should", service=service.name)
 
 
 class Relay(Stages):
@@ -153,7 +156,9 @@ class Relay(Stages):
             _log.info("FIPS {line}", line=line)
         super().startService()
         # Not before the reactor runs: until then a SIGTERM would still kill the process.
-        self._reactor.callWhenRunning(_log.info, "fipsrelay is ready: {count} intakes", count=len(self._counters.intakes))
+        self._reactor.callWhenRunning(
+            _log.info, "fipsrelay is ready: {count} intakes", count=len(self._counters.intakes)
+        )
 
     def _text(self) -> str:
         return page.render(self._counters, tuple(self._evidence.lines()), time.time())

@@ -151,6 +151,14 @@ class FramingTests(Answers):
             self.give(answer)
         self.assertEqual(self.asker.sent, LENGTH)
 
+    def test_after_one_that_was_cut_in_its_head(self) -> None:
+        """The next request's upstream has nothing to do with it."""
+        self.give(LENGTH[:20])
+        self.answer.stream_lost(None)
+        self.answer.begin(Request(b"GET", False, True, self.port.pools["up"]))
+        self.give(LENGTH)
+        self.assertEqual((self.asker.sent, self.asker.events[-1]), (LENGTH, "answered"))
+
     @given(
         st.sampled_from((LENGTH, CHUNKED, UNTIL_CLOSE, b"HTTP/1.1 100 Continue\r\n\r\n" + CHUNKED)),
         st.lists(st.integers(1, 120), max_size=8),

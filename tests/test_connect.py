@@ -12,7 +12,7 @@ from fipsrelay.config.model import Timeouts, Tls, Upstream
 from fipsrelay.crypto import context
 from fipsrelay.demo import certificates
 from fipsrelay.errors import UpstreamError
-from fipsrelay.upstream.connect import Attempt, Means, describe, server_name
+from fipsrelay.upstream.connect import Attempt, Means, describe
 from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.streams import ReadBuffer
 from fipsrelay.wire.tls import TlsStream
@@ -299,10 +299,6 @@ class CancelTests(Attempts):
 
 
 class WordTests(Folders):
-    def test_server_name(self) -> None:
-        for host, name in (("a.example", b"a.example"), ("192.0.2.1", None), ("2001:db8::1", None), ("::1", None)):
-            self.assertEqual(server_name(host), name)
-
     def test_describe(self) -> None:
         for reason, text in (
             (None, "the connection was closed"),

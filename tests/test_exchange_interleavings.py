@@ -335,7 +335,7 @@ class InterleavingTests(SynchronousTestCase):
     """See the module."""
 
     @given(st.lists(st.integers(0, 7), min_size=1, max_size=4), STEPS)
-    @settings(derandomize=True, database=None, deadline=None, max_examples=250)
+    @settings(derandomize=True, database=None, deadline=None, max_examples=400)
     def test_any_order(self, kinds: list[int], steps: bytes) -> None:
         world = World(self, kinds)
         for action, amount in zip(steps[::2], steps[1::2], strict=False):

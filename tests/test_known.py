@@ -63,6 +63,30 @@ class KnownTests(SynchronousTestCase):
             self.assertEqual(re.findall(rb"Content-Length: (\d+)\r\n", rebuilt), [b"%d" % length])
         self.assertEqual(self.counted.calls, 1)
 
+    def test_other_forms_of_a_number(self) -> None:
+        """What is known by one form is not taken for another: http1 decides about each."""
+        self.known.read(head(b"Content-Length: 7"))
+        for digits in (b"07", b"+7", b" 7", b"7 ", b"", b"0", b"9" * 15, b"9" * 16, b"9" * 18, b"9" * 19, b"\xb2"):
+            lines = head(b"Content-Length: " + digits)
+            try:
+                expected = parse(lines)
+            except MessageError:
+                self.assertRaises(MessageError, self.known.read, lines)
+            else:
+                self.assertEqual(self.known.read(lines), expected)
+
+    def test_a_line_that_is_not_passed_on_is_not_known(self) -> None:
+        read: list[bytes] = []
+
+        def without_length(head: bytes) -> tuple[str, int, bytes]:
+            read.append(head)
+            return "meaning", 0, b"GET / HTTP/1.1\r\n\r\n"
+
+        known = Known(without_length)
+        for length in (7, 8):
+            known.read(head(b"Content-Length: %d" % length))
+        self.assertEqual(len(read), 2)
+
     def test_another_word_is_not(self) -> None:
         for lines in ((b"A: b",), (b"a: b",), (b"A:  b",), ()):
             self.known.read(head(b"Content-Length: 1", *lines))

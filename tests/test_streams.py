@@ -252,15 +252,6 @@ class EndTests(PlainStreams):
         self.assertEqual(self.peer.recv(1), b"")
         self.assertEqual((self.stream.fileno(), self.stream.reading, self.stream.user), (-1, False, None))
 
-    def test_close_after_unsent(self) -> None:
-        written = self.fill()
-        self.stream.close()
-        self.stream.resume()
-        self.assertNotIn(self.stream, self.reactor.readers)
-        self.assertTrue(self.take(len(written)) == written)  # assertEqual would show megabytes
-        self.assertEqual(self.peer.recv(1), b"")
-        self.assertEqual((self.stream.is_open, self.user.events), (False, []))
-
     def test_abort(self) -> None:
         self.stream.abort()
         self.assertEqual(self.peer.recv(1), b"")

@@ -149,25 +149,13 @@ class HandshakeTests(TlsStreams):
         self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
         self.assertEqual(self.peer.connection.get_servername(), HOST.encode())
 
-    def test_without_a_server_name(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            sock = socket.create_connection(listener.getsockname())
-            raw, _ = listener.accept()
-        self.addCleanup(raw.close)
-        sock.setblocking(False)
-        self.stream = TlsStream(sock, self.reactor, self.buffer, self.context, None)
-        self.addCleanup(self.stream.abort)
-        self.peer = Peer(raw, self.server_context)
-        self.start(lambda: "ready" in self.connector.events, self.peer.shake)
-        self.assertIsNone(self.peer.connection.get_servername())
-
     def test_refused(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             address = listener.getsockname()
         sock = socket.socket()
         sock.setblocking(False)
         sock.connect_ex(address)
-        self.stream = TlsStream(sock, self.reactor, self.buffer, self.context, None)
+        self.stream = TlsStream(sock, self.reactor, self.buffer, self.context, HOST.encode())
         connector = self.start(lambda: self.connector.events)
         self.assertEqual(connector.events, ["lost"])
         self.assertIsInstance(connector.reason, ConnectionRefusedError)
@@ -180,7 +168,7 @@ class HandshakeTests(TlsStreams):
         sock = socket.socket()
         sock.setblocking(False)
         sock.connect_ex(address)
-        self.stream = TlsStream(sock, self.reactor, self.buffer, self.context, None)
+        self.stream = TlsStream(sock, self.reactor, self.buffer, self.context, HOST.encode())
         connector = Recorder()
         self.stream.start(connector)
         self.stream.broken()
@@ -389,14 +377,6 @@ class WriteTests(TlsStreams):
         self.stream.close()
         self.reactor.run(lambda: self.peer.end, self.peer.read)
         self.assertEqual((self.peer.data, self.peer.end), (b"last", "close_notify"))
-        self.assertEqual((self.stream.is_open, self.user.events), (False, []))
-
-    def test_close_after_unsent(self) -> None:
-        written = self.fill()
-        self.stream.close()
-        self.reactor.run(lambda: self.peer.end, self.peer.read)
-        self.assertEqual(self.peer.end, "close_notify")
-        self.assertTrue(self.peer.data == written)
         self.assertEqual((self.stream.is_open, self.user.events), (False, []))
 
     def test_close_before_the_handshake(self) -> None:

@@ -56,7 +56,6 @@ PURE_IMPORTS = frozenset(
         "heapq",
     }
     | {
-        "httptools",
         "ipaddress",
         "itertools",
         "math",

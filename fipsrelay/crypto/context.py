@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 from service_identity import CertificateError, VerificationError
-from service_identity.pyopenssl import verify_hostname, verify_ip_address
+from service_identity.pyopenssl import verify_hostname
 
 from fipsrelay.config.model import Tls
 from fipsrelay.crypto import policy
@@ -109,23 +108,12 @@ def verification_error(connection: SSL.Connection) -> str | None:
 def identity_error(connection: SSL.Connection, host: str) -> str | None:
     """Why the certificate is not ``host``'s (RFC 6125), or None when it is."""
     try:
-        if _is_address(host):
-            verify_ip_address(connection, host)
-        else:
-            verify_hostname(connection, host)
+        verify_hostname(connection, host)
     except VerificationError:
         return f"the certificate is not valid for {host}"
     except CertificateError:
         return f"the certificate is not valid for {host}: it has no names, or malformed ones"
     return None
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def examine(connection: SSL.Connection) -> policy.HandshakeFacts:

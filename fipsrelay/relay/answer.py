@@ -10,7 +10,7 @@ from fipsrelay.relay.frontend import Frontend, Request
 from fipsrelay.wire.heads import HEAD_END, HeadReader
 from fipsrelay.wire.http1 import Body, UntilCloseBody, body_of, encode_chunk, last_chunk, parse_response
 
-_JOIN = 16384  # a head and a body up to this size leave in one write
+JOIN = 16384  # a head and a body up to this size leave in one write, and in one TLS record
 _MESSAGE = 400  # with the head below the 500 bytes that `datadog-agent diagnose` prints
 
 
@@ -148,7 +148,7 @@ class Answer:
         if length < 0 or asker.closing or self._http10:
             answer = answer[: -len(HEAD_END)] + self._framing(length) + HEAD_END
         self.head_sent = True
-        if 0 <= length <= _JOIN and position + length <= len(view):
+        if 0 <= length <= JOIN and position + length <= len(view):
             asker.to_agent(answer + view[position : position + length] if length else answer)
             self.done = True
             return position + length
@@ -168,7 +168,7 @@ class Answer:
 
     def _pass_interim(self, status: int, answer: bytes) -> None:
         if status == 101:
-            raise MessageError("bad-head", 502, "an upgrade that nobody asked for")
+            raise MessageError("bad-head", 400, "an upgrade that nobody asked for")
         if not self._http10:  # RFC 9110 §15.2: not for HTTP/1.0
             self._asker.to_agent(answer)
 
@@ -179,8 +179,7 @@ class Answer:
             if data:
                 self._asker.to_agent(data)
         else:
-            for piece in pieces:
-                self._asker.to_agent(piece)
+            self._asker.to_agent(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if body.done:
             self._end(body)
         return position

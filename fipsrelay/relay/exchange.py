@@ -7,7 +7,7 @@ no event objects.
 from __future__ import annotations
 
 from fipsrelay.errors import AgentError, MessageError, UpstreamError
-from fipsrelay.relay.answer import Answer, local_answer
+from fipsrelay.relay.answer import JOIN, Answer, local_answer
 from fipsrelay.relay.frontend import Frontend, Request
 from fipsrelay.upstream.connect import Attempt
 from fipsrelay.wire.deadlines import NEVER
@@ -16,7 +16,6 @@ from fipsrelay.wire.http1 import CHUNKED, Body, LengthBody, body_of, encode_chun
 from fipsrelay.wire.streams import PlainStream
 from fipsrelay.wire.tls import TlsStream
 
-_JOIN = 16384  # a head and a body up to this size leave in one TLS record
 # RFC 8446 §6: a fatal handshake_failure alert, in the record version that every TLS client accepts.
 _TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x28"
 _TLS_HANDSHAKE = 0x16
@@ -203,19 +202,20 @@ class Exchange:
 
     def _read_head(self, view: memoryview, position: int) -> int:
         """Read a head, or a part of it; returns the position after what was used or held."""
-        begun = self._heads.begun
-        if not begun and view[position] == _TLS_HANDSHAKE:
-            self._refuse_tls()
-            return len(view)
+        heads = self._heads
+        begun, first = heads.begun, position
         try:
-            data, position = self._heads.feed(view, position)
+            data, position = heads.feed(view, position)
             if data is None:
                 if not begun:
-                    self.deadline = self._now() + self._timeouts.request_head
+                    self._head_begun(view[first])
                 return position
             request, length, self._head = self._read_request(data)
         except MessageError as error:
-            self._refuse(error)
+            if not begun and view[first] == _TLS_HANDSHAKE:
+                self._refuse_tls()
+            else:
+                self._refuse(error)
             return len(view)
         self._request = request
         self._length = length
@@ -232,15 +232,22 @@ class Exchange:
         self._attempt.start()
         return len(view)
 
+    def _head_begun(self, byte: int) -> None:
+        if byte == _TLS_HANDSHAKE:
+            self._refuse_tls()
+        else:
+            self.deadline = self._now() + self._timeouts.request_head
+
     def _send_head(self, upstream: TlsStream, view: memoryview, position: int) -> int:
         """Send the head, together with a short body that is already here."""
         self._upstream = upstream
         upstream.user = self._answer
         length = self._length
-        if 0 <= length <= _JOIN and position + length <= len(view):
+        if 0 <= length <= JOIN and position + length <= len(view):
             end = position + length
             self._body = None
-            self._send(upstream, self._head + view[position:end] if length else self._head)
+            self.deadline = self._now() + self._timeouts.answer
+            upstream.write(self._head + view[position:end] if length else self._head)
             return end
         self._body = body_of(length)
         self._send(upstream, self._head)

@@ -20,7 +20,7 @@ from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.http1 import ResponseHead, parse_request, parse_response
 from fipsrelay.wire.known import Known
 
-_ANSWERS = 64  # heads that are remembered
+_ANSWERS = 16  # heads that are remembered; the largest have 64 KB
 
 _log = Logger()
 

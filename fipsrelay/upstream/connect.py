@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import attrs
 from OpenSSL import SSL
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 
 from fipsrelay.config.model import Timeouts, Tls, Upstream
 from fipsrelay.crypto import context as crypto
@@ -160,7 +159,7 @@ class Attempt:
             self.stream_lost(OSError(number, os.strerror(number)))
             return
         means = self._means
-        self._stream = TlsStream(sock, means.reactor, means.buffer, means.context, server_name(self._upstream.host))
+        self._stream = TlsStream(sock, means.reactor, means.buffer, means.context, self._upstream.host.encode("ascii"))
         self.deadline = means.deadlines.now() + means.timeouts.connect
         self._stream.start(self)
 
@@ -184,11 +183,6 @@ class Attempt:
         if self._stream is not None:
             self._stream.abort()
             self._stream = None
-
-
-def server_name(host: str) -> bytes | None:
-    """What to send as SNI: an IP address is never sent (RFC 6066 §3)."""
-    return None if isIPAddress(host) or isIPv6Address(host) else host.encode("ascii")
 
 
 def describe(reason: Exception | None) -> str:

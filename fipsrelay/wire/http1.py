@@ -171,9 +171,9 @@ class ResponseHead(_Head):
     reason: bytes
     status: int
 
-    def rebuild(self, framing: bytes = b"") -> bytes:
-        """The head as it goes to the agent; ``framing`` holds further header lines, each with its CRLF in front."""
-        return b"HTTP/1.1 %d %b%b%b\r\n\r\n" % (self.status, self.reason, self.fields, framing)
+    def rebuild(self) -> bytes:
+        """The head as it goes to the agent, but for framing."""
+        return b"HTTP/1.1 %d %b%b\r\n\r\n" % (self.status, self.reason, self.fields)
 
 
 def parse_request(data: bytes, header_lines: int = 128) -> RequestHead:

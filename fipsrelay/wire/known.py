@@ -53,7 +53,7 @@ class Known(Generic[Meaning]):
         meaning, length, rebuilt = self._read(head)
         rebuilt_before, found, rest = rebuilt.partition(_LENGTH)
         rebuilt_digits, end, rebuilt_after = rest.partition(b"\r\n")
-        # Not where the line has no say, or was not passed on as it came.
+        # A guard: only where the line means what it says and is passed on as it came.
         if rebuilt_digits == digits == b"%d" % length and len(head) <= _SIZE:
             if len(self._entries) >= _ENTRIES:
                 self._entries.clear()

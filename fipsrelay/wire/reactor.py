@@ -35,9 +35,9 @@ class RelayReactor(EPollReactor):
                 return
             raise
         selectables = self._selectables
-        for fd, event in events:
-            selectable = selectables.get(fd)
-            if selectable is None:
+        # Looked up before the first one is called: that may close a descriptor, and its number go to a new one.
+        for fd, event, selectable in [(fd, event, selectables.get(fd)) for fd, event in events]:
+            if selectable is None or selectables.get(fd) is not selectable:
                 continue
             if isinstance(selectable, Stream):
                 try:

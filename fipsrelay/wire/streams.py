@@ -73,7 +73,6 @@ class Stream:
         self._reactor = reactor
         self._buffer = buffer
         self._unsent: bytes | None = None
-        self._closing = False
         self._ending = False
 
     # -- for users
@@ -84,8 +83,8 @@ class Stream:
         return 0 if self._unsent is None else len(self._unsent)
 
     def resume(self) -> None:
-        """Read (again)."""
-        if not self.reading and self.is_open and not self._closing:
+        """Read (again). A user that resumes after ``stream_eof`` hears of the end again."""
+        if not self.reading and self.is_open:
             self.reading = True
             self._reactor.addReader(self)
 
@@ -107,13 +106,8 @@ class Stream:
             self._send_eof()
 
     def close(self) -> None:
-        """Close once everything unsent is out; the user hears nothing more."""
-        self.user = None
-        if self._unsent is None:
-            self._send_eof_and_close()
-        else:
-            self.pause()
-            self._closing = True
+        """Close; the user hears nothing more. Wait for ``stream_drained`` before, or what is unsent is lost."""
+        self.abort()
 
     def abort(self, reset: bool = False) -> None:
         """Close at once; with ``reset`` the peer sees a reset, so that a cut message looks cut."""
@@ -158,9 +152,6 @@ class Stream:
             if not self.write(data):
                 return
         self._reactor.removeWriter(self)
-        if self._closing:
-            self._send_eof_and_close()
-            return
         if self._ending:
             self._ending = False
             self._send_eof()
@@ -170,9 +161,6 @@ class Stream:
     # -- inside
 
     def _send_eof(self) -> None:
-        raise NotImplementedError
-
-    def _send_eof_and_close(self) -> None:
         raise NotImplementedError
 
     def _keep(self, data: bytes | memoryview) -> bool:
@@ -241,6 +229,3 @@ class PlainStream(Stream):
             self.socket.shutdown(socket.SHUT_WR)
         except OSError as error:
             self._lose(error)
-
-    def _send_eof_and_close(self) -> None:
-        self.abort()

@@ -47,20 +47,19 @@ class TlsStream(Stream):
     Args:
         sock, reactor, buffer: as in ``Stream``.
         context: with the policy.
-        server_name: sent as SNI, if there is one.
+        server_name: sent as SNI.
 
     Attributes:
         keeper: who uses the stream when nobody else does; a place for the pool that it belongs to.
     """
 
     def __init__(
-        self, sock: socket.socket, reactor: Any, buffer: ReadBuffer, context: SSL.Context, server_name: bytes | None
+        self, sock: socket.socket, reactor: Any, buffer: ReadBuffer, context: SSL.Context, server_name: bytes
     ) -> None:
         super().__init__(sock, reactor, buffer)
         self.connection = SSL.Connection(context, sock)
         self.connection.set_connect_state()
-        if server_name is not None:
-            self.connection.set_tlsext_host_name(server_name)
+        self.connection.set_tlsext_host_name(server_name)
         self._ssl = self.connection._ssl
         # pyOpenSSL turns partial writes on: SSL_write would return after each record, eight times a read.
         lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
@@ -95,6 +94,14 @@ class TlsStream(Stream):
             return self._keep(data)  # all of it: OpenSSL knows how far it came, and wants to be called the same way
         self._lose(self._error())
         return False
+
+    def close(self) -> None:
+        """See ``Stream``; says so to the peer by close_notify."""
+        if self.is_open and self._ready:
+            # A peer that has gone already need not be told.
+            with contextlib.suppress(SSL.Error, OSError):
+                self.connection.shutdown()
+        self.abort()
 
     def abort(self, reset: bool = False) -> None:
         self._connector = self.keeper = None
@@ -140,15 +147,9 @@ class TlsStream(Stream):
         if self._read_wants_write:
             self._read_wants_write = False
             self.doRead()
-            if not self.is_open:
+            if not self.is_open or self._read_wants_write:
                 return
         super().doWrite()
-
-    def broken(self) -> None:
-        if self._connected or not self.is_open:
-            super().broken()
-        else:
-            self._handshake()
 
     # -- inside
 
@@ -224,10 +225,3 @@ class TlsStream(Stream):
             self._reactor.addWriter(self)
         except (SSL.Error, OSError) as error:
             self._lose(error)
-
-    def _send_eof_and_close(self) -> None:
-        if self.is_open and self._ready:
-            # A peer that has gone already need not be told.
-            with contextlib.suppress(SSL.Error, OSError):
-                self.connection.shutdown()
-        self.abort()

@@ -122,6 +122,8 @@ class BridgeTests(Stage):
 
     def test_reset_by_the_agent(self) -> None:
         agent, upstream = self.begin()
+        upstream.sendall(b"half of it")
+        self.assertEqual(read_exactly(agent, 10), b"half of it")
         agent.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
         agent.close()
         self.assertEqual(select.select([upstream], [], [], TIMEOUT)[0], [upstream])

@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 
-from tests.scenarios.stage import HOST, Stage, read_all, read_exactly, read_head
+from tests.scenarios.stage import HOST, TIMEOUT, Stage, read_all, read_exactly, read_head
 
 FIN, RESET, NOTIFY, CUT = "FIN", "reset", "close_notify", "no close_notify"
 GET = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode()
@@ -34,11 +34,10 @@ def post(framing: bytes, body: bytes) -> bytes:
 
 def say_end(sock: ssl.SSLSocket) -> None:
     """Send close_notify, and do not wait for the other side's."""
-    limit = sock.gettimeout()
     sock.setblocking(False)
     with contextlib.suppress(ssl.SSLWantReadError):
         sock.unwrap()
-    sock.settimeout(limit)
+    sock.settimeout(TIMEOUT)
 
 
 def rest(sock: socket.socket) -> tuple[bytes, str]:
@@ -75,10 +74,8 @@ class Closing(Stage):
         super().setUp()
         self.peer = self.start_played_peer()
         self.relay = self.start_relay(self.peer.port)
-        self.files = self.open_files()
-
-    def open_files(self) -> int:
-        return len(os.listdir(f"/proc/{self.relay.pid}/fd"))
+        self.files = f"/proc/{self.relay.pid}/fd"
+        self.settled = len(os.listdir(self.files))
 
     def begin(self, request: bytes, port: int = 0) -> tuple[socket.socket, ssl.SSLSocket]:
         """An agent that has sent something, and the upstream connection that was made for it."""
@@ -101,8 +98,8 @@ class Closing(Stage):
 
     def assert_settled(self, what: object, left: int = 0) -> None:
         """Every connection is closed but for ``left``, the free ones of the pool."""
-        wanted = self.files + left
-        self.wait_until(lambda: self.open_files() == wanted, f"{wanted} open files after {what}")
+        wanted = self.settled + left
+        self.wait_until(lambda: len(os.listdir(self.files)) == wanted, f"{wanted} open files after {what}")
 
     def assert_serves(self, what: object) -> None:
         """Nothing is left, and the next request gets its own answer, on a new connection."""
@@ -177,7 +174,7 @@ class AgentTests(Closing):
         agent, upstream = self.begin(GET)
         read_head(upstream)
         end(agent, RESET)
-        self.assertEqual(rest(upstream)[0], b"")
+        self.assertEqual(rest(upstream), (b"", CUT))
         with contextlib.suppress(OSError):
             upstream.sendall(OK)
         self.assert_serves("reset")
@@ -360,7 +357,6 @@ class RawTests(Closing):
         agent.shutdown(socket.SHUT_WR)
         data, how = rest(upstream)
         self.assertEqual((len(data), how), (sent, NOTIFY))
-        agent.close()
         end(upstream, NOTIFY)
         self.assert_serves(sent)
 
@@ -399,6 +395,5 @@ class RawTests(Closing):
             self.assertEqual(read_exactly(agent, 5), b"world")
             end(upstream, how)
             self.assertEqual(rest(agent), (b"", RESET), how)
-            agent.close()
             self.assert_serves(how)
         self.assertIn("upstream-closed:2", self.page())

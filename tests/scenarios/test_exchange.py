@@ -12,6 +12,7 @@ from tests.scenarios.stage import HOST, TIMEOUT, Stage, half_close, read_all, re
 
 GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 GET_10 = b"GET /x HTTP/1.0\r\n\r\n"
+GET_10_KEPT = b"GET /x HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 LAST = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 CHUNKS = b"5;note=first\r\nhello\r\n1\r\n \r\n0005\r\nworld\r\n0\r\nDigest: abc\r\nX-Other:\r\n\r\n"
@@ -98,9 +99,9 @@ class AnswerTests(Played):
         self.assertEqual(read_head(agent), EMPTY)
 
     def test_to_http_1_0(self) -> None:
-        """Its agents know no chunks; the connection's end is the body's."""
+        """Its agents know no chunks: also where they would keep the connection, its end is the body's."""
         for fields, body in ((b"Transfer-Encoding: chunked\r\n", CHUNKS), (b"", b"hello world")):
-            agent, upstream = self.begin(GET_10)
+            agent, upstream = self.begin(GET_10_KEPT)
             self.assertIn(b" HTTP/1.1\r\nHost: " + self.host, read_head(upstream))
             upstream.sendall(b"HTTP/1.1 200 OK\r\n%b\r\n%b" % (fields, body))
             upstream.unwrap()
@@ -245,7 +246,7 @@ class ConnectionTests(Played):
 
     def test_http_1_0(self) -> None:
         """Its agents and upstreams say when they keep a connection, and are told."""
-        agent, upstream = self.begin(GET_10.replace(b"\r\n\r\n", b"\r\nConnection: Keep-Alive\r\n\r\n"))
+        agent, upstream = self.begin(GET_10_KEPT)
         read_head(upstream)
         kept = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"
         self.assertEqual(self.pass_answer(upstream, agent), kept)
@@ -332,23 +333,29 @@ class EarlyAnswerTests(Played):
         The upstream closes as RFC 9112 §9.6 asks for: it reads on until the other side has closed.
         """
         for request in self.uploads():
-            for answer in (EMPTY, LAST):
-                self.assertIn(self.play_closing(request, answer, close_in_order), (EMPTY, LAST))
+            agent = self.play_closing(request, EMPTY, close_in_order)
+            self.assertEqual(read_head(agent), EMPTY)
+            agent.sendall(GET)
+            upstream = self.peer.accept()
+            read_head(upstream)
+            self.assertEqual(self.pass_answer(upstream, agent, LAST), EMPTY)
+            agent = self.play_closing(request, LAST, close_in_order)
+            self.assertEqual(read_all(agent), LAST)
 
     def test_upstream_that_closes_in_disorder(self) -> None:
         """Its reset may destroy its answer. The agent, which sees no reset, is told then; it never waits in vain."""
         for request in self.uploads():
             for answer in (EMPTY, LAST):
-                status = self.play_closing(request, answer, socket.socket.close).split(b" ")[1]
-                self.assertIn(status, (b"200", b"502"))
+                agent = self.play_closing(request, answer, socket.socket.close)
+                self.assertIn(read_head(agent).split(b" ")[1], (b"200", b"502"))
 
     def uploads(self) -> tuple[bytes, bytes]:
         chunk = b"f4240\r\n%b\r\n" % (b"x" * 1_000_000)
         chunked = b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         return self.head + b"x" * 8_000_000, chunked + chunk * 8 + b"0\r\n\r\n"
 
-    def play_closing(self, request: bytes, answer: bytes, close: Callable[[ssl.SSLSocket], None]) -> bytes:
-        """The upstream reads 1 MB, answers and closes while the rest is coming. Returns the agent's answer."""
+    def play_closing(self, request: bytes, answer: bytes, close: Callable[[ssl.SSLSocket], None]) -> socket.socket:
+        """The upstream reads 1 MB, answers and closes while more is coming; returns the agent, which has sent all."""
         agent = self.connect(self.http_port)
         with futures.ThreadPoolExecutor() as threads:
             sent = threads.submit(agent.sendall, request)
@@ -357,9 +364,7 @@ class EarlyAnswerTests(Played):
             upstream.sendall(answer)
             close(upstream)
             sent.result(TIMEOUT)
-        head = read_head(agent)
-        agent.close()
-        return head
+        return agent
 
 
 def close_in_order(connection: ssl.SSLSocket) -> None:

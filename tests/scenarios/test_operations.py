@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -193,10 +194,10 @@ class RunTests(Stage):
         self.upstream.sendall(EMPTY)
         self.assertEqual(read_head(agent), EMPTY)
 
-    def begin(self, **sections: dict[str, int]) -> socket.socket:
+    def begin(self) -> socket.socket:
         """A relay, and an agent that has had its first answer."""
         self.peer = self.start_played_peer()
-        self.relay = self.start_relay(self.peer.port, **sections)
+        self.start_relay(self.peer.port)
         agent = self.connect(self.http_port)
         agent.sendall(GET)
         self.upstream = self.peer.accept()
@@ -234,20 +235,32 @@ class RunTests(Stage):
 
     def test_limit_of_connections(self) -> None:
         """Those above it wait in the kernel's queue until one ends; the statistics page does not count."""
-        agents = [self.begin(limits={"connections": 3})]
-        for _ in range(2):
-            agents.append(self.connect(self.http_port))
-            self.exchange(agents[-1])
-        waiting = self.connect(self.http_port)
-        waiting.sendall(GET)
+        self.relay = self.start_relay(self.start_peer(answer_all).port, limits={"connections": 3})
+        # All come at once: the relay must not accept what it finds in its queue without counting.
+        os.kill(self.relay.pid, signal.SIGSTOP)
+        agents = [self.connect(self.http_port) for _ in range(8)]
+        for agent in agents:
+            agent.sendall(GET)
         raw = self.connect(self.tcp_port)
-        raw.sendall(b"abc")
+        raw.sendall(GET)
+        os.kill(self.relay.pid, signal.SIGCONT)
+        served, waiting = agents[:3], agents[3:]
+        for agent in served:
+            self.assertEqual(read_head(agent), EMPTY)
         self.assertEqual((self.row("web")[:2], self.row("raw")[:2]), (["3", "3"], ["0", "0"]))
-        self.exchange(agents[0])  # the connections that are there go on
-        for agent in agents[:2]:
-            agent.close()
-        read_head(self.upstream)
-        self.upstream.sendall(EMPTY)
-        self.assertEqual(read_head(waiting), EMPTY)
-        self.assertEqual(self.peer.accept().recv(3), b"abc")
-        self.assertEqual((self.row("web")[:2], self.row("raw")[:2]), (["2", "4"], ["1", "1"]))
+        served[0].sendall(GET)
+        self.assertEqual(read_head(served[0]), EMPTY)
+        for number, agent in enumerate(waiting, 1):
+            served.pop(0).close()
+            self.assertEqual(read_head(agent), EMPTY)
+            served.append(agent)
+            self.assertEqual(self.row("web")[:2], ["3", str(3 + number)])
+        served.pop(0).close()
+        self.assertEqual(read_head(raw), EMPTY)
+        self.assertEqual((self.row("web")[:2], self.row("raw")[:2]), (["2", "8"], ["1", "1"]))
+
+
+def answer_all(connection: ssl.SSLSocket) -> None:
+    """Answer every request."""
+    while read_head(connection):
+        connection.sendall(EMPTY)
