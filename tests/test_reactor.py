@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from typing import Any
@@ -30,9 +31,6 @@ class Calls:
     def doWrite(self) -> None:
         self.made.append("write")
 
-    def broken(self) -> None:
-        self.made.append("broken")
-
 
 class DeliverTests(SynchronousTestCase):
     """What epoll says, and what the stream is asked to do."""
@@ -52,8 +50,8 @@ class DeliverTests(SynchronousTestCase):
             (EPOLLIN | EPOLLERR | EPOLLHUP, ["read"]),  # what is there comes before the error
             (EPOLLHUP, ["read"]),
             (EPOLLHUP | EPOLLOUT, ["read"]),
-            (EPOLLERR, ["broken"]),
-            (EPOLLERR | EPOLLHUP | EPOLLOUT, ["broken"]),
+            (EPOLLERR, ["read"]),
+            (EPOLLERR | EPOLLHUP | EPOLLOUT, ["read"]),
         ):
             self.assertEqual(self.made(event), made, event)
 
@@ -129,6 +127,25 @@ class ReactorTests(SynchronousTestCase):
             self.reactor.doPoll(0)
         self.assertEqual((user.events, stream.is_open), (["lost"], False))
         self.assertEqual(self.reactor._poller.poll(0), [])
+
+    def test_reset_of_a_paused_stream(self) -> None:
+        """What came before the reset is delivered before it."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ours = socket.create_connection(listener.getsockname())
+            peer, _ = listener.accept()
+        ours.setblocking(False)
+        user = Recorder()
+        stream = PlainStream(ours, self.reactor, ReadBuffer())
+        self.addCleanup(stream.abort)
+        stream.user = user
+        while stream.write(bytes(65536)):
+            pass
+        peer.sendall(b"last words")
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        for _ in range(3):
+            self.reactor.doPoll(1)
+        self.assertEqual((user.data, user.events), (b"last words", ["data", "lost"]))
 
     def test_a_paused_stream_hears_nothing(self) -> None:
         user = Recorder()

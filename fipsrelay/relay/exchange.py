@@ -1,7 +1,7 @@
 """The HTTP requests of one agent connection, one after the other, each with its upstream connection.
 
 This half reads requests and decides what happens; ``answer`` reads what comes back. Hot path: no Deferred, no log call,
-no event objects.
+no event objects. It is longer than most modules because it is one state machine, which two files would only hide.
 """
 
 from __future__ import annotations
@@ -432,6 +432,7 @@ class Exchange:
 
     def _refuse(self, error: AgentError | MessageError) -> None:
         """Answer a request that cannot be relayed, and close."""
+        error = AgentError(error.code, error.status, error.detail)  # this side's bytes: it is the agent's fault
         self._drop_upstream()
         self._frontend.failed(error)
         if self._answer.head_sent:

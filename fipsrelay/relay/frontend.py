@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from fipsrelay.config.model import Intake, Limits, Timeouts
 from fipsrelay.counters import IntakeCounters
-from fipsrelay.errors import AgentError, MessageError, UpstreamError
+from fipsrelay.errors import AgentError, UpstreamError
 from fipsrelay.relay.room import Room
 from fipsrelay.relay.routes import Routes
 from fipsrelay.upstream.pool import Pool
@@ -125,7 +125,7 @@ class Frontend:
             self._room.leave()
             self._tell_drained()
 
-    def failed(self, error: UpstreamError | AgentError | MessageError) -> None:
+    def failed(self, error: UpstreamError | AgentError) -> None:
         """Count and log a failure; the one place where it is logged."""
         self.counters.errors[error.code] += 1
         write = _log.warn if isinstance(error, UpstreamError) else _log.info

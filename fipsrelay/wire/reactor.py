@@ -63,18 +63,14 @@ def give_up(stream: Stream) -> None:
 
 
 def deliver(stream: Stream, event: int) -> None:
-    """Give one epoll event to a stream."""
-    if event & EPOLLIN:
+    """Give one epoll event to a stream.
+
+    Hang-ups and errors come whether asked for or not, and again until the end was read. So a stream that was told not
+    to read reads now, at most one receive buffer: what the peer sent before it went counts, and a write would lose it.
+    """
+    if event & ~EPOLLOUT:
         stream.doRead()
-    elif event & EPOLLERR:
-        stream.broken()
-        return
-    elif event & EPOLLHUP:
-        # Both directions have ended. A stream that was told not to read would get this event for ever, so it reads now:
-        # what is left is at most one receive buffer.
-        stream.doRead()
-        return
-    if event & EPOLLOUT and stream.is_open:
+    if event & EPOLLOUT and not event & (EPOLLERR | EPOLLHUP) and stream.is_open:
         stream.doWrite()
 
 
