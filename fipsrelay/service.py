@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
 from fipsrelay.upstream.connect import Means
+from fipsrelay.upstream.names import Names
 from fipsrelay.upstream.pool import Pool
 from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.streams import ReadBuffer
@@ -136,11 +138,12 @@ class Relay(Stages):
         self._counters = Counters(time.time(), {name: IntakeCounters() for name in config.intakes})
         deadlines = Deadlines(reactor, SWEEP_INTERVAL)
         buffer = ReadBuffer()
-        means = Means(reactor, buffer, deadlines, tls, config.tls, config.timeouts)
+        names = Names(reactor, config.resolver.refresh, random.random)
+        means = Means(reactor, buffer, deadlines, tls, config.tls, config.timeouts, names)
         pools = {name: Pool(upstream, means) for name, upstream in config.upstreams.items()}
         room = Room(config.limits.connections)
         self.addService(Timekeeping(deadlines))
-        self.addService(Upstreams(pools))
+        self.addService(Upstreams(pools, names))
         self.addService(Page(page.site(self._text), sockets[PAGE], reactor))
         intakes = MultiService()
         intakes.setName("intakes")
@@ -181,14 +184,20 @@ class Timekeeping(Service):
 
 
 class Upstreams(Service):
-    """Closes the free upstream connections in the end."""
+    """Looks names up, and closes the free upstream connections in the end."""
 
-    def __init__(self, pools: Mapping[str, Pool]) -> None:
+    def __init__(self, pools: Mapping[str, Pool], names: Names) -> None:
         self.setName("upstreams")
         self._pools = pools
+        self._names = names
+
+    def startService(self) -> None:
+        super().startService()
+        self._names.start(pool.upstream.host for pool in self._pools.values() if not pool.upstream.addresses)
 
     def stopService(self) -> None:
         super().stopService()
+        self._names.stop()
         for pool in self._pools.values():
             pool.close()
 

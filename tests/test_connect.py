@@ -13,6 +13,7 @@ from fipsrelay.crypto import context
 from fipsrelay.demo import certificates
 from fipsrelay.errors import UpstreamError
 from fipsrelay.upstream.connect import Attempt, Means, describe
+from fipsrelay.upstream.names import Names
 from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.streams import ReadBuffer
 from fipsrelay.wire.tls import TlsStream
@@ -71,7 +72,9 @@ class Attempts(Folders):
         self.server_context.use_certificate_chain_file(str(self.paths.certificate))
         self.server_context.use_privatekey_file(str(self.paths.key))
         tls = Tls(str(self.paths.authority), minimum_version)
-        means = Means(self.reactor, ReadBuffer(), self.deadlines, tls_context or context.build(tls), tls, Timeouts())
+        tls_context = tls_context or context.build(tls)
+        names = Names(self.reactor, 30, lambda: 0.5)
+        means = Means(self.reactor, ReadBuffer(), self.deadlines, tls_context, tls, Timeouts(), names)
         attempt = Attempt(Upstream("up", host, self.port, addresses), means, self.caller)
         attempt.start()
         return attempt

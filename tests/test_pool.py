@@ -19,7 +19,7 @@ class PoolTests(SynchronousTestCase):
         self.reactor = Reactor()
         deadlines = Deadlines(self.reactor, 0.5)
         deadlines.start()
-        means = Means(self.reactor, ReadBuffer(16), deadlines, cast(Any, None), Tls(), Timeouts())
+        means = Means(self.reactor, ReadBuffer(16), deadlines, cast(Any, None), Tls(), Timeouts(), cast(Any, None))
         self.pool = Pool(Upstream("up", "up.example"), means)
 
     def give_back(self, count: int = 1) -> list[Any]:

@@ -20,7 +20,7 @@ from typing import Final
 import attrs
 
 from fipsrelay.config import sections, values
-from fipsrelay.config.model import Config, Fips, Limits, Timeouts, Tls
+from fipsrelay.config.model import Config, Fips, Limits, Resolver, Timeouts, Tls
 from fipsrelay.config.nodes import Node, merge, parse
 from fipsrelay.config.values import one_of, settings
 from fipsrelay.errors import ConfigError, Problem
@@ -29,7 +29,7 @@ DEFAULT_SITE: Final = "ddog-gov.com"
 PRESETS: Final = Path(__file__).with_name("presets")
 MAXIMUM_BYTES: Final = 256 * 1024
 NO_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType({})
-_SECTIONS: Final = ("listen", "fips", "tls", "upstreams", "intakes", "timeouts", "limits")
+_SECTIONS: Final = ("listen", "fips", "tls", "resolver", "upstreams", "intakes", "timeouts", "limits")
 
 
 def load_file(path: str, environ: Mapping[str, str] = NO_ENVIRONMENT) -> Config:
@@ -107,6 +107,7 @@ def _config(root: Node, environ: Mapping[str, str], problems: list[Problem]) -> 
         listen=listen,
         fips=Fips(**settings(nodes["fips"], sections.FIPS, problems)),
         tls=Tls(**settings(nodes["tls"], sections.TLS, problems)),
+        resolver=Resolver(**settings(nodes["resolver"], sections.RESOLVER, problems)),
         upstreams=sections.upstreams(nodes["upstreams"], site, problems),
         intakes=sections.intakes(nodes["intakes"], nodes["upstreams"], listen.port_range_start, problems),
         timeouts=Timeouts(**settings(nodes["timeouts"], sections.TIMEOUTS, problems)),

@@ -51,6 +51,13 @@ class Tls:
 
 
 @attrs.frozen
+class Resolver:
+    """How names are looked up; ``refresh`` is the time from an answer to the next question, in seconds."""
+
+    refresh: float = 30.0
+
+
+@attrs.frozen
 class Upstream:
     """One destination.
 
@@ -128,6 +135,7 @@ class Config:
     listen: Listen
     fips: Fips
     tls: Tls
+    resolver: Resolver
     upstreams: Mapping[str, Upstream]
     intakes: Mapping[str, Intake]
     timeouts: Timeouts

@@ -30,6 +30,7 @@ FIPS: Final[Readers] = {
     "unlisted_module": one_of("refuse", "warn"),
 }
 TLS: Final[Readers] = {"trust": file_or("system"), "minimum_version": one_of("1.2", "1.3")}
+RESOLVER: Final[Readers] = {"refresh": seconds(1)}
 TIMEOUTS: Final[Readers] = {
     **{field.name: seconds() for field in attrs.fields(Timeouts)},
     "tunnel": seconds(high=24 * values.HOUR),

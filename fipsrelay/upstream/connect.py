@@ -14,7 +14,7 @@ from fipsrelay.config.model import Timeouts, Tls, Upstream
 from fipsrelay.crypto import context as crypto
 from fipsrelay.crypto.policy import judge
 from fipsrelay.errors import UpstreamError
-from fipsrelay.upstream.resolve import resolve
+from fipsrelay.upstream.names import Names
 from fipsrelay.wire.deadlines import NEVER, Deadlines
 from fipsrelay.wire.streams import ReadBuffer
 from fipsrelay.wire.tls import TlsStream
@@ -31,6 +31,7 @@ class Means:
         context: OpenSSL context with the policy.
         tls: what the operator demands.
         timeouts: seconds.
+        names: of hosts.
     """
 
     reactor: Any
@@ -39,6 +40,7 @@ class Means:
     context: SSL.Context
     tls: Tls
     timeouts: Timeouts
+    names: Names
 
 
 class Caller(Protocol):
@@ -72,7 +74,7 @@ class Attempt:
             self._resolved(self._upstream.addresses)
         else:
             self.deadline = self._means.deadlines.now() + self._means.timeouts.connect
-            resolve(self._means.reactor, self._upstream.host).addCallback(self._resolved)
+            self._means.names.find(self._upstream.host).addCallback(self._resolved)
 
     def cancel(self) -> None:
         """The caller is gone; it hears nothing more."""
