@@ -26,6 +26,7 @@ import attrs
 import yaml
 
 from fipsrelay.demo import certificates
+from fipsrelay.demo.peer import free_ports
 
 HOST = "intake.ddog-gov.com"
 PROGRAMS = {"haproxy": "haproxy", "nginx": "nginx-light", "wrk": "wrk", "taskset": "util-linux"}
@@ -206,7 +207,7 @@ def _load(cell: Cell, port: int, seconds: int, folder: Path) -> int:
 
 
 def _start_nginx(folder: Path, paths: certificates.Paths) -> Proxy:
-    port, sink = _free_ports(2)
+    port, sink = free_ports(2)
     temporary = "".join(f"  {kind}_temp_path {folder};\n" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
     file = folder / "nginx.conf"
     # `return 202` at once would answer before the body is read, which no intake does: so proxy to a second server,
@@ -231,7 +232,7 @@ def _start_nginx(folder: Path, paths: certificates.Paths) -> Proxy:
 
 
 def _start_haproxy(folder: Path, paths: certificates.Paths, upstream: int) -> Proxy:
-    http, tcp = _free_ports(2)
+    http, tcp = free_ports(2)
     verification = f"ssl verify required ca-file {paths.authority} verifyhost {HOST} sni str({HOST})"
     server = f"server s1 127.0.0.1:{upstream} {verification}"
     file = folder / "haproxy.cfg"
@@ -250,7 +251,7 @@ def _start_haproxy(folder: Path, paths: certificates.Paths, upstream: int) -> Pr
 
 
 def _start_relay(folder: Path, paths: certificates.Paths, upstream: int) -> Proxy:
-    page, http, tcp = _free_ports(3)
+    page, http, tcp = free_ports(3)
     file = folder / "fipsrelay.yaml"
     document = {
         "listen": {"addresses": ["127.0.0.1"], "port_range_start": page},
@@ -269,15 +270,6 @@ def _start_relay(folder: Path, paths: certificates.Paths, upstream: int) -> Prox
 
 def _program(name: str) -> str:
     return shutil.which(name, path=SEARCH) or name
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago: all are held at once, so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def _accepts(port: int) -> bool:

@@ -19,7 +19,8 @@ class _Reporter(TreeReporter):
 
     def failed(self) -> int:
         """Everything that is not a plain success or a failure that was expected."""
-        return sum(map(len, (self.failures, self.errors, self.unexpectedSuccesses, self.skips)))
+        kinds: tuple[Any, ...] = (self.failures, self.errors, self.unexpectedSuccesses, self.skips)
+        return sum(map(len, kinds))
 
 
 def main(arguments: list[str]) -> int:

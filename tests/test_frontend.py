@@ -47,7 +47,6 @@ class AccountTests(SynchronousTestCase):
         for error, level in (
             (UpstreamError("tls", 502, "up", "192.0.2.1:443", "handshake", "no"), LogLevel.warn),
             (AgentError("head-timeout", 408, "slow"), LogLevel.info),
-            (MessageError("bad-head", 400, "no"), LogLevel.info),
         ):
             with capturedLogs() as logs:
                 self.port.frontend.failed(error)

@@ -75,7 +75,8 @@ class FindTests(Folders):
         self.assertEqual(self.code(str(path), self.folder(), self.folder()), "module-mac-missing")
 
     def code(self, setting: str, root: Path, own: Path) -> str:
-        return self.assertRaises(FipsError, module.find, setting, root, own).code
+        error: FipsError = self.assertRaises(FipsError, module.find, setting, root, own)
+        return error.code
 
 
 class ConfigurationTests(SynchronousTestCase):

@@ -19,8 +19,9 @@ REFRESH = 30.0
 class NamesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.resolver = Resolver()
-        self.clock: Any = Clock()
-        self.clock.nameResolver = self.resolver
+        clock: Any = Clock()
+        clock.nameResolver = self.resolver
+        self.clock = clock
         self.chance = 0.5
         self.names = Names(self.clock, REFRESH, lambda: self.chance)
 

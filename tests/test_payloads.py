@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 
 import zstandard
 from twisted.trial.unittest import SynchronousTestCase
@@ -27,7 +28,7 @@ class PayloadsTests(SynchronousTestCase):
         self.assertEqual({payload.intake_offset for payload in self.payloads}, set(range(1, 16)) - {11})
 
     def test_bodies_decode_as_announced(self) -> None:
-        decoders = {
+        decoders: dict[str, Callable[[bytes], bytes]] = {
             "gzip": gzip.decompress,
             "deflate": zlib.decompress,
             "zstd": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -186,3 +187,12 @@ class RelayProcess:
 def executable(name: str) -> Path:
     """A program installed beside this interpreter, as users call it."""
     return Path(sys.executable).with_name(name)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago: all are held at once, so that they differ."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.config.load import load_text
 from fipsrelay.demo import certificates
-from fipsrelay.demo.peer import RelayProcess
+from fipsrelay.demo.peer import RelayProcess, free_ports
 
 HOST = "intake.ddog-gov.com"
 TIMEOUT = 20.0
@@ -261,15 +261,6 @@ def free_range(count: int) -> int:
                 held.enter_context(socket.create_server(("::1", port), family=socket.AF_INET6))
             return start
     raise OSError(f"no {count} ports in a row are free")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago: all are held at once, so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def read_head(sock: socket.socket) -> bytes:

@@ -11,8 +11,8 @@ import ssl
 import struct
 from concurrent import futures
 
-from fipsrelay.demo.peer import RelayProcess
-from tests.scenarios.stage import TIMEOUT, PlayedPeer, Stage, free_ports, half_close, read_all, read_exactly
+from fipsrelay.demo.peer import RelayProcess, free_ports
+from tests.scenarios.stage import TIMEOUT, PlayedPeer, Stage, half_close, read_all, read_exactly
 
 SIZE = 24_000_000
 # SO_LINGER for no time: a close becomes a reset.

@@ -9,8 +9,8 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from fipsrelay.demo.peer import RelayProcess
-from tests.scenarios.stage import HOST, Stage, free_ports, read_all, read_exactly, read_head
+from fipsrelay.demo.peer import RelayProcess, free_ports
+from tests.scenarios.stage import HOST, Stage, read_all, read_exactly, read_head
 
 GET = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode()
 POST = b"POST / HTTP/1.1\r\nHost: %b\r\n" % HOST.encode()
