@@ -72,12 +72,14 @@ class FakeStream:
         ended: the peer has been told that no more comes.
         how: None while open, then ``closed``, ``aborted``, ``reset`` or ``lost``.
         late: bytes that were written after the end.
+        quiet: nothing has arrived of which it has not told.
     """
 
     def __init__(self) -> None:
         self.user: Any = None
         self.keeper: Any = None
         self.reading = False
+        self.quiet = True
         self.sent = bytearray()
         self.blocked = False
         self.breaks = False
@@ -95,6 +97,9 @@ class FakeStream:
     @property
     def unsent(self) -> int:
         return len(self._kept)
+
+    def is_quiet(self) -> bool:
+        return self.quiet
 
     def resume(self) -> None:
         self.reading = self.is_open

@@ -46,6 +46,13 @@ class PoolTests(SynchronousTestCase):
         self.assertIs(self.pool.take(), first)
         self.assertEqual(self.pool.free, 0)
 
+    def test_arrivals_are_looked_for(self) -> None:
+        """Before the reactor has told of them."""
+        first, second, third = self.give_back(3)
+        second.quiet = third.quiet = False
+        self.assertIs(self.pool.take(), first)
+        self.assertEqual((second.how, third.how, self.pool.free), ("closed", "closed", 0))
+
     def test_free_connections_are_watched(self) -> None:
         """A stream that an agent's slowness had paused, too."""
         (stream,) = self.give_back()

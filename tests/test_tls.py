@@ -315,6 +315,16 @@ class ReadTests(TlsStreams):
         self.reactor.run(lambda: self.user.events)
         self.assertEqual(self.user.events, ["data"])
 
+    def test_quiet(self) -> None:
+        """Until something arrives, whether anyone has read it or not."""
+        for arrive in (lambda peer: peer.send(b"x"), lambda peer: peer.raw.shutdown(socket.SHUT_WR)):
+            self.setUp()
+            self.stream.resume()
+            self.stream.doRead()  # session tickets
+            self.assertTrue(self.stream.is_quiet())
+            arrive(self.peer)
+            self.assertFalse(self.stream.is_quiet())
+
 
 class WriteTests(TlsStreams):
     def setUp(self) -> None:

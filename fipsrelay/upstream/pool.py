@@ -75,8 +75,18 @@ class Pool:
         return len(self._free)
 
     def take(self) -> TlsStream | None:
-        """A free connection, or None: then make an ``attempt``."""
-        return self._free.pop().stream if self._free else None
+        """A free connection, or None: then make an ``attempt``.
+
+        One on which something has arrived is not lent: that is its end, or nothing that anybody asked for, and what was
+        sent on it would be lost.
+        """
+        while self._free:
+            keeper = self._free[-1]
+            if keeper.stream.is_quiet():
+                self._free.pop()
+                return keeper.stream
+            keeper.end()
+        return None
 
     def attempt(self, caller: Caller) -> Attempt:
         """A new connection to be; ``start`` it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 from typing import Any, Protocol
 
@@ -64,6 +65,8 @@ class TlsStream(Stream):
         # pyOpenSSL turns partial writes on: SSL_write would return after each record, eight times a read.
         lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
         self.keeper: Any = None
+        self._arrivals = select.poll()
+        self._arrivals.register(sock, select.POLLIN)
         self._connected = False
         self._ready = False
         self._read_wants_write = False
@@ -94,6 +97,10 @@ class TlsStream(Stream):
             return self._keep(data)  # all of it: OpenSSL knows how far it came, and wants to be called the same way
         self._lose(self._error())
         return False
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has arrived, not even an end: the reactor may not have told of it yet."""
+        return not self._arrivals.poll(0)
 
     def close(self) -> None:
         """See ``Stream``; says so to the peer by close_notify."""

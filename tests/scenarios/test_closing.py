@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import signal
 import socket
 import ssl
 import struct
+from collections.abc import Iterator
+from pathlib import Path
 
 from tests.scenarios.stage import HOST, TIMEOUT, Stage, read_all, read_exactly, read_head
 
@@ -112,6 +115,17 @@ class Closing(Stage):
         agent.close()
         upstream.close()
         self.assert_settled(what)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The relay sees nothing of what happens meanwhile, and then all of it at once."""
+        os.kill(self.relay.pid, signal.SIGSTOP)
+        try:
+            state = Path(f"/proc/{self.relay.pid}/stat")
+            self.wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "the relay to stop")
+            yield
+        finally:
+            os.kill(self.relay.pid, signal.SIGCONT)
 
     def answer_in_pieces(self, agent: socket.socket, what: object) -> None:
         """The same agent's next request gets its own answer, with nothing of an earlier one."""
@@ -228,6 +242,24 @@ class UpstreamTests(Closing):
             self.assert_outcome(agent, "200 OK", how)
             end(upstream, how)
             agent.close()
+            self.assert_serves(how)
+
+    def test_idle_just_before_a_request(self) -> None:
+        """Both come in one turn of the reactor, the request first. None of it was sent, so it may go out elsewhere."""
+        for how in (NOTIFY, FIN, RESET):
+            agent, upstream = self.begin(GET)
+            read_head(upstream)
+            upstream.sendall(OK)
+            self.assert_outcome(agent, "200 OK", how)
+            with self.stopped():
+                agent.sendall(GET)
+                end(upstream, how)
+            fresh = self.peer.accept()
+            read_head(fresh)
+            fresh.sendall(OK)
+            self.assert_outcome(agent, "200 OK", how)
+            agent.close()
+            fresh.close()
             self.assert_serves(how)
 
     def test_before_its_answer(self) -> None:

@@ -203,7 +203,9 @@ class HeadTests(Played):
                     head, _, body = read_all(agent).partition(b"\r\n\r\n")
                     self.assertEqual(head.split(b"\r\n")[0], b"HTTP/1.1 431 Request Header Fields Too Large")
                     self.assertIn(b"\r\nFipsrelay-Error: head-too-large\r\nConnection: close", head)
-                    self.assertRegex(body, rb"^the head is larger|^more than 128 header lines\n$")
+                    self.assertRegex(
+                        body, rb"^request refused: (the head is larger than 65536 bytes|more than 128 header lines)\n$"
+                    )
                 else:
                     upstream = self.peer.accept()
                     self.assertEqual(len(read_head(upstream)), len(request) - len("localhost") + len(self.host))
