@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
 SUITE_PACKAGES := openssl
 
-.PHONY: run test lint tox bench clean check-python suite-packages
+.PHONY: run test lint tox bench clean check-python suite-packages missing-packages
 .DELETE_ON_ERROR:
 
 ## run: the demo, until Ctrl-C; ONCE=1 sends every payload once and stops.
@@ -48,15 +48,16 @@ check-python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Debian's python3, or say PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is older than 3.10: say PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install Debian's python3-venv" >&2; exit 1; }
-	@for pair in apt-get:apt dpkg-deb:dpkg openssl:openssl; do \
+	@for pair in apt-get:apt dpkg-deb:dpkg; do \
 	  command -v "$${pair%%:*}" >/dev/null || { echo "$${pair%%:*} is missing: install Debian's $${pair##*:}" >&2; exit 1; }; \
 	done
 
-# Installed by root (a container), named for everyone else.
+# Debian packages that the suite needs beside Python. Named when they are missing, never installed from here.
 suite-packages:
-	@missing=; for package in $(SUITE_PACKAGES); do \
-	  dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
-	done; \
-	[ -z "$$missing" ] && exit 0; \
-	[ "$$(id -u)" = 0 ] || { echo "the suite needs Debian's$$missing: apt-get install$$missing" >&2; exit 1; }; \
-	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; } >/dev/null
+	@missing="$$($(MAKE) --no-print-directory missing-packages | xargs)"; \
+	[ -z "$$missing" ] || { echo "the suite needs Debian's $$missing: apt-get install $$missing" >&2; exit 1; }
+
+missing-packages:
+	@for package in $(SUITE_PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || echo "$$package"; \
+	done
