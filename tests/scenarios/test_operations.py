@@ -233,6 +233,13 @@ class RunTests(Stage):
         self.assertEqual(self.peer.accept().recv(3), b"abc")
         self.assertEqual(self.row("raw"), ["1", "1", "3", "0", "-", "-"])
 
+    def test_looks_at_the_page_are_not_logged(self) -> None:
+        relay = self.start_relay(self.start_played_peer().port)
+        self.page()
+        relay.terminate()
+        self.assertEqual(relay.wait(), 0)
+        self.assertNotIn("GET /", relay.output)
+
     def test_limit_of_connections(self) -> None:
         """Those above it wait in the kernel's queue until one ends; the statistics page does not count."""
         self.relay = self.start_relay(self.start_peer(answer_all).port, limits={"connections": 3})
