@@ -57,7 +57,7 @@ class _Page(Resource):
 
 
 class _Site(Site):
-    def log(self, request: Request) -> None:
+    def log(self, request: object) -> None:
         """A look at the page is no news."""
 
 
