@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
-SUITE_PACKAGES := openssl
+SUITE_PACKAGES := openssl squid
 
 .PHONY: run test lint tox bench clean check-python suite-packages missing-packages
 .DELETE_ON_ERROR:

@@ -29,9 +29,11 @@ from fipsrelay.observe import page
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
-from fipsrelay.upstream.connect import Means
+from fipsrelay.upstream import resolve
+from fipsrelay.upstream.backend import Backend, backends
+from fipsrelay.upstream.connect import Gateway, Means
+from fipsrelay.upstream.egress import gateway
 from fipsrelay.upstream.names import Names
-from fipsrelay.upstream.pool import Pool
 from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.streams import ReadBuffer
 
@@ -47,11 +49,12 @@ def make(config: Config, evidence: Evidence, reactor: Any) -> IService:
 
     Raises:
         FipsError: OpenSSL does not take the policy.
-        ConfigError: the trust bundle cannot be used.
+        ConfigError: the trust bundle, or the password of the egress proxy, cannot be used.
         PortsError: ports are taken.
     """
     tls = context.build(config.tls)
-    return Relay(config, evidence, tls, bind(config), reactor)
+    way = gateway(config.egress)
+    return Relay(config, evidence, tls, way, bind(config), reactor)
 
 
 def bind(config: Config) -> dict[str, list[socket.socket]]:
@@ -119,6 +122,7 @@ class Relay(Stages):
         config: of the operator.
         evidence: of the gate.
         tls: context with the policy.
+        way: the egress proxy, if there is one.
         sockets: from ``bind``.
         reactor: Twisted's.
     """
@@ -128,6 +132,7 @@ class Relay(Stages):
         config: Config,
         evidence: Evidence,
         tls: SSL.Context,
+        way: Gateway | None,
         sockets: Mapping[str, Sequence[socket.socket]],
         reactor: Any,
     ) -> None:
@@ -138,18 +143,22 @@ class Relay(Stages):
         self._counters = Counters(time.time(), {name: IntakeCounters() for name in config.intakes})
         deadlines = Deadlines(reactor, SWEEP_INTERVAL)
         buffer = ReadBuffer()
-        names = Names(reactor, config.resolver.refresh, random.random)
+        servers = config.resolver.nameservers
+        ask = resolve.nameservers(reactor, servers) if servers else resolve.system(reactor)
+        self._names = names = Names(reactor, ask, config.resolver.refresh, random.random)
         means = Means(reactor, buffer, deadlines, tls, config.tls, config.timeouts, names)
-        pools = {name: Pool(upstream, means) for name, upstream in config.upstreams.items()}
+        self._backends = backends(config, means, way, random.random)
         room = Room(config.limits.connections)
         self.addService(Timekeeping(deadlines))
-        self.addService(Upstreams(pools, names))
+        self.addService(Upstreams(self._backends, names))
         self.addService(Page(page.site(self._text), sockets[PAGE], reactor))
         intakes = MultiService()
         intakes.setName("intakes")
         for name, intake in config.intakes.items():
             counters = self._counters.intakes[name]
-            frontend = Frontend(intake, pools, counters, config.timeouts, config.limits, deadlines, reactor, room)
+            frontend = Frontend(
+                intake, self._backends, counters, config.timeouts, config.limits, deadlines, reactor, room
+            )
             intakes.addService(Intake(frontend, sockets[name], buffer, room, reactor))
         self.addService(intakes)
 
@@ -164,7 +173,9 @@ class Relay(Stages):
         )
 
     def _text(self) -> str:
-        return page.render(self._counters, tuple(self._evidence.lines()), time.time())
+        facts = tuple(self._evidence.lines())
+        names, now = self._names.failing(), self._reactor.seconds()
+        return page.render(self._counters, facts, self._backends, names, time.time(), now)
 
 
 class Timekeeping(Service):
@@ -184,22 +195,23 @@ class Timekeeping(Service):
 
 
 class Upstreams(Service):
-    """Looks names up, and closes the free upstream connections in the end."""
+    """Looks names up and checks servers; closes the free upstream connections in the end."""
 
-    def __init__(self, pools: Mapping[str, Pool], names: Names) -> None:
+    def __init__(self, backends: Mapping[str, Backend], names: Names) -> None:
         self.setName("upstreams")
-        self._pools = pools
+        self._clusters = {backend.cluster for backend in backends.values()}
         self._names = names
 
     def startService(self) -> None:
         super().startService()
-        self._names.start(pool.upstream.host for pool in self._pools.values() if not pool.upstream.addresses)
+        for cluster in self._clusters:
+            cluster.start()
 
     def stopService(self) -> None:
         super().stopService()
         self._names.stop()
-        for pool in self._pools.values():
-            pool.close()
+        for cluster in self._clusters:
+            cluster.close()
 
 
 class Page(Service):

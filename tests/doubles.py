@@ -1,4 +1,4 @@
-"""Doubles for what lies below the relay: a reactor, streams, pools and attempts that the test plays by hand."""
+"""Doubles for what lies below the relay: a reactor, streams, backends and searches that the test plays by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from fipsrelay.config.model import Intake, Limits, Route, Timeouts, Upstream
+from fipsrelay.config.model import Intake, Limits, Retries, Route, Timeouts, Upstream
 from fipsrelay.counters import IntakeCounters
 from fipsrelay.errors import UpstreamError
 from fipsrelay.relay.frontend import Frontend
@@ -62,6 +62,9 @@ class Reactor(Clock):
         raise AssertionError("waited in vain")
 
 
+REFUSED = UpstreamError("connect-refused", 503, "up", "192.0.2.1:443", "connect", "no")
+
+
 class FakeStream:
     """Follows ``wire.streams.Stream``; the test plays the kernel (``blocked``) and the peer.
 
@@ -73,11 +76,13 @@ class FakeStream:
         how: None while open, then ``closed``, ``aborted``, ``reset`` or ``lost``.
         late: bytes that were written after the end.
         quiet: nothing has arrived of which it has not told.
+        keeper: is told when it has been closed.
     """
 
     def __init__(self) -> None:
         self.user: Any = None
         self.keeper: Any = None
+        self.name = "192.0.2.1:443"
         self.reading = False
         self.quiet = True
         self.sent = bytearray()
@@ -142,6 +147,9 @@ class FakeStream:
         self.user = None
         self.reading = False
         self._kept.clear()
+        keeper, self.keeper = self.keeper, None
+        if keeper is not None:
+            keeper.stream_closed()
 
     # -- for the test
 
@@ -180,16 +188,33 @@ class FakeStream:
             user.stream_lost(None)
 
 
-class FakeAttempt:
-    """Follows ``upstream.connect.Attempt``; the test decides how it ends.
+class FakeKeeper:
+    """Follows ``upstream.server.Keeper`` for a connection that is lent."""
+
+    def __init__(self, backend: FakeBackend, stream: FakeStream) -> None:
+        self._backend = backend
+        self._stream = stream
+
+    def give_back(self) -> None:
+        self._backend.give_back(self._stream)
+
+    def stream_closed(self) -> None:
+        pass
+
+
+class FakeSearch:
+    """Follows ``upstream.search.Search``; the test decides how it ends.
 
     Attributes:
+        retries: that the caller allows.
         refusal: what ``start`` ends with at once, if anything.
     """
 
-    def __init__(self, caller: Any, refusal: UpstreamError | None) -> None:
+    def __init__(self, backend: FakeBackend, caller: Any, retries: int) -> None:
+        self._backend = backend
         self.caller = caller
-        self.refusal = refusal
+        self.retries = retries
+        self.refusal = backend.refusal
         self.started = self.cancelled = self.over = False
 
     def start(self) -> None:
@@ -204,43 +229,62 @@ class FakeAttempt:
         """It comes up."""
         assert (self.started, self.over) == (True, False)
         self.over = True
+        stream.keeper = FakeKeeper(self._backend, stream)
         self.caller.connected(stream)
         return stream
 
     def refuse(self, error: UpstreamError | None = None) -> None:
-        """No address could be used."""
+        """No server could be used."""
         assert (self.started, self.over) == (True, False)
         self.over = True
-        self.caller.refused(error or UpstreamError("connect-refused", 503, "up", "192.0.2.1:443", "connect", "no"))
+        self.caller.refused(error or REFUSED)
+
+    def retry(self) -> None:
+        """A server could not be used, and another one is tried; or it is refused when no retry is left."""
+        assert (self.started, self.over) == (True, False)
+        if self.retries:
+            self.retries -= 1
+            self.caller.retrying(REFUSED)
+        else:
+            self.refuse()
 
 
-class FakePool:
-    """Follows ``upstream.pool.Pool``.
+class FakeBackend:
+    """Follows ``upstream.backend.Backend``.
 
     Attributes:
         free: what ``take`` gives, the last one first.
         returned: every stream that came back, in order.
         check: called with each of them at that moment.
-        refusal: what every attempt ends with at once, if anything.
+        refusal: what every search ends with at once, if anything.
     """
 
-    def __init__(self, name: str = "up", check: Callable[[FakeStream], None] | None = None) -> None:
-        self.upstream = Upstream(name, f"{name}.example")
+    def __init__(
+        self,
+        name: str = "up",
+        check: Callable[[FakeStream], None] | None = None,
+        retries: Retries = Retries(),  # noqa: B008, frozen
+    ) -> None:
+        self.upstream = Upstream(name, f"{name}.example", retries=retries)
         self.host = f"{name}.example".encode()
         self.free: list[FakeStream] = []
         self.returned: list[FakeStream] = []
-        self.attempts: list[FakeAttempt] = []
+        self.searches: list[FakeSearch] = []
         self.refusal: UpstreamError | None = None
         self._check = check
 
     def take(self) -> FakeStream | None:
         while self.free and not self.free[-1].is_open:
             self.free.pop()
-        return self.free.pop() if self.free else None
+        if not self.free:
+            return None
+        stream = self.free.pop()
+        stream.keeper = FakeKeeper(self, stream)
+        return stream
 
-    def attempt(self, caller: Any) -> FakeAttempt:
-        self.attempts.append(FakeAttempt(caller, self.refusal))
-        return self.attempts[-1]
+    def search(self, caller: Any, retries: int) -> FakeSearch:
+        self.searches.append(FakeSearch(self, caller, retries))
+        return self.searches[-1]
 
     def give_back(self, stream: FakeStream) -> None:
         assert (stream.is_open, stream.unsent) == (True, 0)
@@ -256,7 +300,7 @@ class Port:
     """A frontend with doubles below it.
 
     Attributes:
-        pools: by upstream name: ``up``, and ``other`` for paths below ``/other``.
+        backends: by upstream name: ``up``, and ``other`` for paths below ``/other``.
     """
 
     def __init__(
@@ -264,18 +308,19 @@ class Port:
         protocol: str = "http",
         limits: Limits | None = None,
         check: Callable[[FakeStream], None] | None = None,
+        retries: Retries = Retries(),  # noqa: B008, frozen
     ) -> None:
         self.reactor = Reactor()
         self.counters = IntakeCounters()
         self.room = Room(10)
         self.deadlines = Deadlines(self.reactor, 0.5)
         self.deadlines.start()
-        self.pools: dict[str, Any] = {name: FakePool(name, check) for name in ("up", "other")}
+        self.backends: dict[str, Any] = {name: FakeBackend(name, check, retries) for name in ("up", "other")}
         self.timeouts = Timeouts()
         intake = Intake("web", 1, protocol, "up", (Route("/other", "other"),) if protocol == "http" else ())
         self.frontend = Frontend(
             intake,
-            self.pools,
+            self.backends,
             self.counters,
             self.timeouts,
             limits or Limits(),
@@ -285,10 +330,10 @@ class Port:
         )
 
     @property
-    def pool(self) -> FakePool:
+    def backend(self) -> FakeBackend:
         """That of ``up``."""
-        pool: FakePool = self.pools["up"]
-        return pool
+        backend: FakeBackend = self.backends["up"]
+        return backend
 
     def wait(self, seconds: float) -> None:
         """Let time pass, in the steps of the sweep, or larger ones where it is long."""

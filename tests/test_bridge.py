@@ -15,7 +15,7 @@ class BridgeTests(SynchronousTestCase):
         self.port = Port("tcp")
         self.agent = cast(Any, FakeStream())
         Bridge(self.port.frontend).makeConnection(self.agent)
-        self.attempt = self.port.pool.attempts[0]
+        self.attempt = self.port.backend.searches[0]
 
     def connect(self) -> FakeStream:
         return self.attempt.connect(FakeStream())

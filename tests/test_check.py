@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import attrs
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,10 +56,30 @@ class CommandTests(SynchronousTestCase):
         expected = load_text("preset: datadog\nlisten: {port_range_start: 100}\n", "f.yaml")
         self.assertEqual(load_text(done.stdout, "f.yaml"), expected)
 
+    def test_password(self) -> None:
+        text = "preset: datadog\negress: {proxy: 'http://user:tweety@proxy.example:3128'}\n"
+        for options in ([], ["--expand"]):
+            done = self.check(text, *options)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertNotIn("tweety", done.stdout)
+        self.assertIn("\n  proxy: http://user:***@proxy.example:3128\n", done.stdout)
+
 
 _NAMES = st.from_regex(r"[a-z0-9]([a-z._-]{0,6}[a-z])?", fullmatch=True)
 _SECONDS = st.floats(0.001, 3600) | st.integers(1, 3600) | st.sampled_from(["500ms", "1.5m", "1h", "3s"])
 _SHORT_PATHS = st.from_regex(r"/[a-z]{1,3}(/[%0-9]{1,2})?", fullmatch=True)
+
+_RETRIES = st.fixed_dictionaries({}, optional={"replay": st.booleans(), "replay_size": st.integers(0, 2**24)})
+_NAME_SERVERS = st.lists(st.sampled_from(["192.0.2.53", "192.0.2.53:5353", "2001:DB8::53", "[2001:db8::53]:5353"]))
+_EXEMPT = st.lists(st.sampled_from(["*", "Example.com", ".example.com", "192.0.2.1", "10.0.0.0/8", "2001:DB8::/32"]))
+_EGRESS = st.one_of(
+    st.fixed_dictionaries({}, optional={"no_proxy": _EXEMPT}),
+    st.fixed_dictionaries(
+        {"proxy": st.sampled_from(["http://Proxy:3128", "http://us%40er:tw%65ety@[2001:DB8::1]:3128/"])},
+        optional={"no_proxy": _EXEMPT},
+    ),
+    st.just({"proxy": "http://user@192.0.2.1:3128", "password_file": "/run/secrets/proxy"}),
+)
 
 
 @st.composite
@@ -70,7 +91,9 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     upstream = st.sampled_from(names)
     upstreams = {
         name: draw(
-            st.fixed_dictionaries({"host": hosts}, optional={"port": st.integers(1, 65535), "addresses": addresses})
+            st.fixed_dictionaries(
+                {"host": hosts}, optional={"port": st.integers(1, 65535), "addresses": addresses, "retries": _RETRIES}
+            )
         )
         for name in names
     }
@@ -98,6 +121,9 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         ),
         "fips": {"sha256": draw(st.none() | st.from_regex(r"[0-9A-F]{64}", fullmatch=True))},
         "tls": draw(st.fixed_dictionaries({}, optional={"minimum_version": st.sampled_from([1.2, "1.3"])})),
+        "resolver": draw(st.fixed_dictionaries({}, optional={"nameservers": _NAME_SERVERS})),
+        "egress": draw(_EGRESS),
+        "probes": draw(st.fixed_dictionaries({}, optional={"enabled": st.booleans(), "fall": st.integers(1, 100)})),
         "upstreams": {name: entry | {"outside_site": True} for name, entry in upstreams.items()},
         "intakes": intakes,
         "timeouts": draw(st.fixed_dictionaries({}, optional={"connect": _SECONDS, "drain": _SECONDS | st.just(0)})),
@@ -115,7 +141,13 @@ class ExpandedTests(SynchronousTestCase):
     @settings(derandomize=True, database=None, deadline=None)
     @given(documents())
     def test_round_trip(self, document: dict[str, Any]) -> None:
+        """But for the password."""
         config = load_text(yaml.safe_dump(document), "f.yaml")
         text = check.expanded(config)
+        self.assertNotIn("tweety", text)
+        proxy = config.egress.proxy
+        if proxy is not None and proxy.password:
+            self.assertEqual(proxy.password, "tweety")
+            config = attrs.evolve(config, egress=attrs.evolve(config.egress, proxy=attrs.evolve(proxy, password="***")))
         self.assertEqual(load_text(text, "expanded.yaml"), config)
         self.assertNotIn("preset", yaml.safe_load(text))

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.config import sections
 from fipsrelay.config.load import load_file, load_text
+from fipsrelay.config.model import Retries
 
 FILE = Path(__file__).parent.parent / "conf" / "proxy.yaml"
 
@@ -25,7 +26,16 @@ class ProxyTests(SynchronousTestCase):
     def test_so_is_what_it_shows(self) -> None:
         complete = re.sub(r"(?m)^( *)#(?=\w)", r"\1", self.text)
         self.assertEqual(load_text(complete, "f.yaml"), self.preset)
-        for table in (sections.LISTEN, sections.FIPS, sections.TLS, sections.TIMEOUTS, sections.LIMITS):
+        for table in (
+            sections.LISTEN,
+            sections.FIPS,
+            sections.TLS,
+            sections.RESOLVER,
+            sections.EGRESS,
+            sections.PROBES,
+            sections.TIMEOUTS,
+            sections.LIMITS,
+        ):
             for key in table:
                 self.assertRegex(complete, rf"(?m)^  {key}: ")
 
@@ -34,5 +44,7 @@ class ProxyTests(SynchronousTestCase):
         config = load_text(f"preset: datadog\n{examples}\n", "f.yaml")
         self.assertEqual(config.upstreams["datadog-api"].port, 8443)
         self.assertEqual(config.upstreams["datadog-metrics"].addresses, ("192.0.2.10",))
+        self.assertEqual(config.upstreams["datadog-profiles"].retries, Retries(replay=True))
+        self.assertIn(f"replay_size: {Retries().replay_size}", examples)
         self.assertEqual(config.intakes["archive"].port, 9823)
         self.assertNotIn("network_devices_netflow_frontend", config.intakes)

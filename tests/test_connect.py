@@ -1,46 +1,63 @@
-"""Attempts: what each step's failure is called, and which address is tried next. Real sockets and handshakes."""
+"""Attempts: what each step's failure is called, and what is left behind. Real sockets and handshakes."""
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Callable
-from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet.defer import Deferred
 
-from fipsrelay.config.model import Timeouts, Tls, Upstream
+from fipsrelay.config.model import Timeouts, Tls
 from fipsrelay.crypto import context
 from fipsrelay.demo import certificates
-from fipsrelay.errors import UpstreamError
-from fipsrelay.upstream.connect import Attempt, Means, describe
+from fipsrelay.errors import MessageError, UpstreamError
+from fipsrelay.upstream.connect import Attempt, Gateway, Means, Place, describe, label
 from fipsrelay.upstream.names import Names
 from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.streams import ReadBuffer
 from fipsrelay.wire.tls import TlsStream
 from tests.doubles import Reactor
 from tests.folders import Folders
-from tests.test_resolve import Resolver
 from tests.test_streams import reset
 from tests.test_tls import Peer
 
 HOST = "intake.example"
 
 
-class Caller:
-    """Who asked: what came of it."""
+class User:
+    """Who wants a connection: what came of it.
+
+    Attributes:
+        heard: ``reached``, ``ready`` and ``failed`` in order.
+        react: called with each of them after it was written down.
+    """
 
     def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.react: Callable[[str], object] = lambda name: None
         self.stream: TlsStream | None = None
         self.error: UpstreamError | None = None
-        self.calls = 0
 
-    def connected(self, stream: TlsStream) -> None:
+    @property
+    def is_done(self) -> bool:
+        return self.heard[-1:] not in ([], ["reached"])
+
+    def _hear(self, name: str) -> None:
+        self.heard.append(name)
+        self.react(name)
+
+    def attempt_reached(self, attempt: Attempt) -> None:
+        self._hear("reached")
+
+    def attempt_ready(self, attempt: Attempt, stream: TlsStream) -> None:
         self.stream = stream
-        self.calls += 1
+        self._hear("ready")
 
-    def refused(self, error: UpstreamError) -> None:
+    def attempt_failed(self, attempt: Attempt, error: UpstreamError) -> None:
         self.error = error
-        self.calls += 1
+        self._hear("failed")
 
 
 class Attempts(Folders):
@@ -48,149 +65,155 @@ class Attempts(Folders):
 
     Attributes:
         peers: accepted so far.
+        questions: that DNS was asked.
+        gateway: what attempts go through, if anything.
     """
 
     def setUp(self) -> None:
         self.place = self.folder()
         self.paths = certificates.write(self.place, [HOST])
         self.reactor = Reactor()
-        self.resolver: Any = Resolver()
-        self.reactor.nameResolver = self.resolver  # type: ignore[attr-defined]
+        self.deadlines = Deadlines(self.reactor, 0.5)
+        self.deadlines.start()
+        self.questions: list[Deferred[tuple[str, ...]]] = []
+        self.names = Names(self.reactor, self.resolve, 30, lambda: 0.5)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listener.close)
         self.listener.setblocking(False)
         self.port: int = self.listener.getsockname()[1]
         self.peers: list[Peer] = []
         self.server_context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        self.caller = Caller()
+        self.gateway: Gateway | None = None
+        self.user = User()
 
-    def start(
-        self, *addresses: str, host: str = HOST, tls_context: SSL.Context | None = None, minimum_version: str = "1.2"
-    ) -> Attempt:
-        self.deadlines = Deadlines(self.reactor, 0.5)
-        self.deadlines.start()
+    def resolve(self, host: str) -> Deferred[tuple[str, ...]]:
+        self.questions.append(Deferred())
+        return self.questions[-1]
+
+    def means(self, tls_context: SSL.Context | None = None, minimum_version: str = "1.2") -> Means:
         self.server_context.use_certificate_chain_file(str(self.paths.certificate))
         self.server_context.use_privatekey_file(str(self.paths.key))
         tls = Tls(str(self.paths.authority), minimum_version)
         tls_context = tls_context or context.build(tls)
-        names = Names(self.reactor, 30, lambda: 0.5)
-        means = Means(self.reactor, ReadBuffer(), self.deadlines, tls_context, tls, Timeouts(), names)
-        attempt = Attempt(Upstream("up", host, self.port, addresses), means, self.caller)
+        return Means(self.reactor, ReadBuffer(), self.deadlines, tls_context, tls, Timeouts(), self.names)
+
+    def start(
+        self,
+        address: str = "127.0.0.1",
+        host: str = HOST,
+        tls_context: SSL.Context | None = None,
+        minimum_version: str = "1.2",
+    ) -> Attempt:
+        place = Place(host, self.port, address, self.gateway)
+        attempt = self.means(tls_context, minimum_version).attempt(place, "up", self.user)
         attempt.start()
         return attempt
 
-    def play(self, until: Callable[[], object] | None = None, shake: bool = True) -> None:
-        """Accept and shake hands until the caller hears something."""
+    def accept(self) -> None:
+        """A step of the other end."""
+        try:
+            raw, _ = self.listener.accept()
+        except BlockingIOError:
+            return
+        self.addCleanup(raw.close)
+        self.peers.append(Peer(raw, self.server_context))
+
+    def play(self) -> None:
+        """Accept and shake hands until the user hears an outcome."""
 
         def step() -> None:
-            try:
-                raw, _ = self.listener.accept()
-            except BlockingIOError:
-                pass
-            else:
-                self.addCleanup(raw.close)
-                self.peers.append(Peer(raw, self.server_context))
-            if shake:
-                for peer in self.peers:
-                    peer.shake()
+            self.accept()
+            for peer in self.peers:
+                peer.shake()
 
-        self.reactor.run(until or (lambda: self.caller.calls), step)
+        self.reactor.run(lambda: self.user.is_done, step)
 
-    def assert_refused(self, code: str, status: int, step: str, *, address: str = "127.0.0.1") -> str:
+    def reach(self) -> Peer:
+        """Up to the handshake, in which the peer stays silent."""
+        self.reactor.run(lambda: self.peers and "reached" in self.user.heard, self.accept)
+        return self.peers[-1]
+
+    def ready(self) -> TlsStream:
+        """What came of it; closed when the test ends."""
+        assert self.user.stream is not None
+        self.addCleanup(self.user.stream.abort)
+        return self.user.stream
+
+    def assert_failed(self, code: str, status: int, step: str, *, address: str = "127.0.0.1") -> str:
         """Returns the detail. Nothing is left open or watched."""
-        error = self.caller.error
+        error = self.user.error
         assert error is not None
         self.assertEqual((error.code, error.status, error.step), (code, status, step), error)
-        self.assertEqual((error.upstream, error.address), ("up", f"{address}:{self.port}"))
+        self.assertEqual((error.upstream, error.address), ("up", label(address, self.port)))
         self.assert_nothing_left()
         return error.detail
 
     def assert_nothing_left(self) -> None:
-        calls = self.caller.calls
+        heard = list(self.user.heard)
         self.reactor.pump([0.5] * 100)
-        self.assertEqual((self.caller.calls, self.reactor.readers, self.reactor.writers), (calls, set(), set()))
+        self.assertEqual((self.user.heard, self.reactor.readers, self.reactor.writers), (heard, set(), set()))
         self.assertEqual(self.deadlines._watched, set())
-
-    def free_port(self) -> None:
-        self.listener.close()
 
 
 class GoodTests(Attempts):
-    def test_addresses(self) -> None:
-        """Configured ones replace DNS."""
-        self.start("127.0.0.1")
+    def test_ready(self) -> None:
+        self.reactor.advance(7)
+        attempt = self.start()
         self.play()
-        stream = self.caller.stream
-        assert stream is not None
-        self.addCleanup(stream.abort)
-        self.assertTrue(stream.is_open)
-        self.assertEqual((stream.reading, stream.user, self.resolver.asked), (False, None, []))
+        stream = self.ready()
+        self.assertEqual((self.user.heard, self.questions, attempt.began), (["reached", "ready"], [], 7))
+        self.assertEqual((stream.is_open, stream.reading, stream.user), (True, False, None))
+        self.assertEqual(stream.socket.getpeername(), ("127.0.0.1", self.port))
+        self.assertTrue(stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         self.assertEqual(self.peers[0].connection.get_servername(), HOST.encode())
         self.assert_nothing_left()
         self.assertTrue(stream.is_open)
 
-    def test_resolved(self) -> None:
+    def test_reached(self) -> None:
+        """Before anything of TLS is exchanged."""
         self.start()
-        receiver, host = self.resolver.asked[0]
-        self.assertEqual(host, HOST)
-        receiver.addresses.append("127.0.0.1")
-        receiver.resolutionComplete()
+        self.reach()
+        self.assertEqual(self.user.heard, ["reached"])
         self.play()
-        assert self.caller.stream is not None
-        self.caller.stream.abort()
-
-    def test_next_address(self) -> None:
-        """Whatever was wrong with the one before."""
-        self.start("127.0.0.3", "::1", "127.0.0.1")
-        self.play()
-        assert self.caller.stream is not None
-        self.assertEqual(self.caller.stream.socket.getpeername(), ("127.0.0.1", self.port))
-        self.caller.stream.abort()
-
-    def test_next_address_after_a_failed_handshake(self) -> None:
-        attempt = self.start("127.0.0.1", "127.0.0.1")
-        self.play(lambda: self.peers and attempt._step == "handshake", shake=False)
-        reset(self.peers.pop().raw)
-        self.play()
-        assert self.caller.stream is not None
-        self.caller.stream.abort()
+        self.ready()
 
 
-class RefusedTests(Attempts):
-    def test_no_address(self) -> None:
-        self.start()
-        self.resolver.asked[0][0].resolutionComplete()
-        self.assertIn("has no address (DNS)", self.assert_refused("resolve", 503, "resolve", address=HOST))
-
-    def test_resolver_is_silent(self) -> None:
-        self.start()
-        self.reactor.pump([0.5] * 9)
-        self.assertEqual(self.caller.calls, 0)
-        self.reactor.pump([0.5] * 2)
-        self.assert_refused("resolve", 503, "resolve", address=HOST)
-        self.resolver.asked[0][0].addresses.append("127.0.0.1")
-        self.resolver.asked[0][0].resolutionComplete()
-        self.assert_nothing_left()
-
+class FailedTests(Attempts):
     def test_refused(self) -> None:
-        self.free_port()
-        self.start("127.0.0.1")
-        self.reactor.run(lambda: self.caller.calls)
-        detail = self.assert_refused("connect-refused", 503, "connect")
+        self.listener.close()
+        self.start()
+        self.reactor.run(lambda: self.user.is_done)
+        detail = self.assert_failed("connect-refused", 503, "connect")
         self.assertEqual(detail, 'Layer4 connection problem, info: "Connection refused"')
 
-    def test_unreachable(self) -> None:
-        """Refused by the kernel before anything is sent."""
-        self.start("255.255.255.255")
-        self.reactor.run(lambda: self.caller.calls)
-        self.assert_refused("connect", 503, "connect", address="255.255.255.255")
+    def test_ipv6(self) -> None:
+        """A host without IPv6 says so at once; that is another failure."""
+        self.listener.close()
+        self.start("::1")
+        self.reactor.run(lambda: self.user.is_done)
+        error = self.user.error
+        assert error is not None
+        self.assertEqual((error.step, error.address), ("connect", f"[::1]:{self.port}"))
 
-    def test_the_last_address_is_named(self) -> None:
-        self.free_port()
-        self.start("127.0.0.1", "::1")
-        self.reactor.run(lambda: self.caller.calls)
-        assert self.caller.error is not None
-        self.assertEqual(self.caller.error.address, f"[::1]:{self.port}")
+    def test_unreachable(self) -> None:
+        """Refused by the kernel before anything is sent; the user hears before ``start`` returns."""
+        self.start("255.255.255.255")
+        self.assertEqual(self.user.heard, ["failed"])
+        self.assert_failed("connect", 503, "connect", address="255.255.255.255")
+
+    def test_no_descriptor(self) -> None:
+        """Not the server's fault."""
+        means = self.means()
+        spare = socket.socket()
+        number = spare.fileno()
+        spare.close()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+        try:
+            means.attempt(Place(HOST, self.port, "127.0.0.1"), "up", self.user).start()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        self.assertEqual(self.assert_failed("local", 503, "connect"), "no socket: Too many open files")
 
     def test_nobody_accepts(self) -> None:
         """A full queue: SYNs are dropped."""
@@ -204,54 +227,53 @@ class RefusedTests(Attempts):
             self.addCleanup(filler.close)
             filler.setblocking(False)
             filler.connect_ex(silent.getsockname())
-        self.start("127.0.0.1")
+        self.start()
         self.reactor.pump([0.5] * 9)
-        self.assertEqual(self.caller.calls, 0)
+        self.assertEqual(self.user.heard, [])
         self.reactor.pump([0.5] * 2)
-        detail = self.assert_refused("connect-timeout", 503, "connect")
-        self.assertEqual(detail, "Layer4 timeout, check duration: 5000ms")
+        self.assertEqual(self.assert_failed("connect-timeout", 503, "connect"), "Layer4 timeout")
 
     def test_silent_in_the_handshake(self) -> None:
         """The connection is up; the time begins anew."""
-        attempt = self.start("127.0.0.1")
+        self.start()
         self.reactor.pump([0.5] * 8)
-        self.play(lambda: self.peers and attempt._step == "handshake", shake=False)
+        self.reach()
         self.reactor.pump([0.5] * 9)
-        self.assertEqual(self.caller.calls, 0)
+        self.assertEqual(self.user.heard, ["reached"])
         self.reactor.pump([0.5] * 2)
-        self.assert_refused("tls-timeout", 502, "handshake")
+        self.assertEqual(self.assert_failed("tls-timeout", 502, "handshake"), "Layer6 timeout")
 
     def test_no_tls(self) -> None:
-        self.start("127.0.0.1")
-        self.play(lambda: self.peers, shake=False)
-        self.peers[0].raw.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        self.reactor.run(lambda: self.caller.calls)
-        self.assertIn("Layer6 invalid response: ", self.assert_refused("tls", 502, "handshake"))
+        self.start()
+        self.reach().raw.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.reactor.run(lambda: self.user.is_done)
+        self.assertIn('Layer6 invalid response, info: "', self.assert_failed("tls", 502, "handshake"))
 
     def test_peer_closes(self) -> None:
-        attempt = self.start("127.0.0.1")
-        self.play(lambda: self.peers and attempt._step == "handshake", shake=False)
-        reset(self.peers[0].raw)
-        self.reactor.run(lambda: self.caller.calls)
-        self.assertIn("the connection was closed", self.assert_refused("tls", 502, "handshake"))
+        self.start()
+        reset(self.reach().raw)
+        self.reactor.run(lambda: self.user.is_done)
+        detail = self.assert_failed("tls", 502, "handshake")
+        self.assertEqual(detail, 'Layer6 invalid response, info: "the connection was closed"')
 
     def test_nothing_in_common(self) -> None:
         self.server_context.set_max_proto_version(SSL.TLS1_2_VERSION)
-        self.start("127.0.0.1", minimum_version="1.3")
+        self.start(minimum_version="1.3")
         self.play()
-        self.assert_refused("tls", 502, "handshake")
+        self.assert_failed("tls", 502, "handshake")
 
     def test_certificate(self) -> None:
         self.paths = certificates.write(self.place, [HOST], expired=True)
-        self.start("127.0.0.1")
+        self.start()
         self.play()
-        self.assertIn("certificate has expired", self.assert_refused("certificate", 502, "handshake"))
+        detail = self.assert_failed("certificate", 502, "handshake")
+        self.assertEqual(detail, 'Layer6 invalid response, info: "certificate refused, certificate has expired"')
 
     def test_identity(self) -> None:
-        self.start("127.0.0.1", host="other.example")
+        self.start(host="other.example")
         self.play()
-        detail = self.assert_refused("identity", 502, "identity")
-        self.assertEqual(detail, "the certificate is not valid for other.example")
+        detail = self.assert_failed("identity", 502, "identity")
+        self.assertEqual(detail, 'Layer6 invalid response, info: "the certificate is not valid for other.example"')
 
     def test_policy(self) -> None:
         """What a context that is too lax has negotiated."""
@@ -259,46 +281,68 @@ class RefusedTests(Attempts):
         lax.set_tls13_ciphersuites(b"TLS_CHACHA20_POLY1305_SHA256")
         lax.load_verify_locations(str(self.paths.authority))
         lax.set_verify(SSL.VERIFY_PEER)
-        self.start("127.0.0.1", tls_context=lax)
+        self.start(tls_context=lax)
         self.play()
-        detail = self.assert_refused("policy", 502, "policy")
+        detail = self.assert_failed("policy", 502, "policy")
         self.assertIn("suite TLS_CHACHA20_POLY1305_SHA256 is not approved", detail)
         self.peers[0].read()
         self.assertEqual(self.peers[0].data, b"")
 
 
 class CancelTests(Attempts):
-    def test_while_resolving(self) -> None:
-        self.start().cancel()
-        receiver, _ = self.resolver.asked[0]
-        receiver.addresses.append("127.0.0.1")
-        receiver.resolutionComplete()
+    """Who cancels hears nothing more, and the peer sees the end."""
+
+    def assert_ended(self, peer: Peer) -> bytes:
+        """Returns what the peer got before the end."""
         self.assert_nothing_left()
-        self.assertEqual(self.caller.calls, 0)
+        peer.raw.settimeout(10)
+        got = b""
+        while piece := peer.raw.recv(65536):
+            got += piece
+        return got
 
     def test_while_connecting(self) -> None:
-        self.start("127.0.0.1", "127.0.0.1").cancel()
+        self.start().cancel()
         self.assert_nothing_left()
-        self.assertEqual(self.caller.calls, 0)
+        self.assertEqual(self.user.heard, [])
+        self.reactor.run(lambda: self.peers, self.accept)
+        self.assertEqual(self.assert_ended(self.peers[0]), b"")
+
+    def test_when_it_is_reached(self) -> None:
+        """Its socket's number may belong to another connection a moment later; nothing may be sent there."""
+        attempt = self.start()
+        others: list[socket.socket] = []
+
+        def cancel(name: str) -> None:
+            attempt.cancel()
+            others.extend(socket.socketpair())
+            for other in others:
+                self.addCleanup(other.close)
+                other.setblocking(False)
+
+        self.user.react = cancel
+        peer = self.reach()
+        for other in others:
+            with self.assertRaises(BlockingIOError):
+                self.fail(f"{other.recv(100)!r} arrived")
+        self.assertEqual(self.assert_ended(peer), b"")
+        self.assertEqual(self.user.heard, ["reached"])
 
     def test_in_the_handshake(self) -> None:
-        attempt = self.start("127.0.0.1", "127.0.0.1")
-        self.play(lambda: self.peers and attempt._step == "handshake", shake=False)
+        attempt = self.start()
+        peer = self.reach()
         attempt.cancel()
-        self.assert_nothing_left()
-        self.peers[0].raw.setblocking(True)
-        self.peers[0].raw.settimeout(10)
-        while self.peers[0].raw.recv(1000):
-            pass
-        self.assertEqual(self.caller.calls, 0)
+        attempt.cancel()
+        self.assertNotEqual(self.assert_ended(peer), b"")
+        self.assertEqual(self.user.heard, ["reached"])
 
     def test_afterwards(self) -> None:
-        attempt = self.start("127.0.0.1")
+        """What has been handed over stays."""
+        attempt = self.start()
+        self.user.react = lambda name: attempt.cancel() if name == "ready" else None
         self.play()
         attempt.cancel()
-        assert self.caller.stream is not None
-        self.assertTrue(self.caller.stream.is_open)
-        self.caller.stream.abort()
+        self.assertTrue(self.ready().is_open)
 
 
 class WordTests(Folders):
@@ -310,5 +354,16 @@ class WordTests(Folders):
             (SSL.Error(), "Error"),
             (OSError(111, "x"), "Connection refused"),
             (OSError("x"), "OSError"),
+            (MessageError("bad-head", 400, "what it says"), "what it says"),
         ):
             self.assertEqual(describe(reason), text)
+
+    def test_names_of_places(self) -> None:
+        gateway = Gateway("2001:db8::9", 3128, b"Basic c2VjcmV0")
+        self.assertEqual(str(gateway), "[2001:db8::9]:3128")
+        self.assertEqual(str(Place(HOST, 443, "192.0.2.1", gateway)), "192.0.2.1:443")
+        self.assertEqual(str(Place(HOST, 443, "2001:db8::1")), "[2001:db8::1]:443")
+
+    def test_credentials_are_not_shown(self) -> None:
+        place = Place(HOST, 443, HOST, Gateway("proxy.example", 3128, b"Basic c2VjcmV0"))
+        self.assertNotIn("c2VjcmV0", repr(place))

@@ -6,17 +6,15 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from fipsrelay.config.model import Limits
-from fipsrelay.errors import UpstreamError
+from fipsrelay.config.model import Limits, Retries
 from fipsrelay.relay.exchange import Exchange
 from fipsrelay.wire.deadlines import NEVER
-from tests.doubles import FakeStream, Port
+from tests.doubles import REFUSED, FakeStream, Port
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 SENT_GET = b"GET /x HTTP/1.1\r\nHost: up.example\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
-REFUSAL = UpstreamError("connect-refused", 503, "up", "192.0.2.1:443", "connect", "no")
 
 
 def post(body: bytes, length: int | None = None, *lines: bytes) -> bytes:
@@ -25,8 +23,10 @@ def post(body: bytes, length: int | None = None, *lines: bytes) -> bytes:
 
 
 class Exchanges(SynchronousTestCase):
+    retries = Retries()
+
     def setUp(self) -> None:
-        self.port = Port(limits=Limits(head_size=1000))
+        self.port = Port(limits=Limits(head_size=1000), retries=self.retries)
         self.exchange, self.agent = self.open()
 
     def open(self) -> tuple[Exchange, Any]:
@@ -37,7 +37,7 @@ class Exchanges(SynchronousTestCase):
 
     def connect(self) -> FakeStream:
         """The attempt that is waited for comes up."""
-        return self.port.pool.attempts[-1].connect(FakeStream())
+        return self.port.backend.searches[-1].connect(FakeStream())
 
     def asked(self, request: bytes = GET) -> FakeStream:
         """The agent asks, and an upstream has it."""
@@ -62,17 +62,17 @@ class RequestTests(Exchanges):
         upstream = self.asked()
         self.assertEqual(bytes(upstream.sent), SENT_GET)
         upstream.give(OK)
-        self.assertEqual((bytes(self.agent.sent), self.port.pool.returned), (OK, [upstream]))
+        self.assertEqual((bytes(self.agent.sent), self.port.backend.returned), (OK, [upstream]))
         self.agent.give(GET)
         upstream.give(OK)
         self.assertEqual((bytes(upstream.sent), bytes(self.agent.sent)), (SENT_GET * 2, OK * 2))
-        self.assertEqual(len(self.port.pool.attempts), 1)
+        self.assertEqual(len(self.port.backend.searches), 1)
         self.assertEqual(self.port.counters.requests, {200: 2})
         self.assertEqual((self.port.counters.bytes_in, self.port.counters.bytes_out), (2 * len(GET), 2 * len(OK)))
 
     def test_routes(self) -> None:
         self.agent.give(GET.replace(b"/x", b"/other/x"))
-        self.assertEqual([len(self.port.pools[name].attempts) for name in ("up", "other")], [0, 1])
+        self.assertEqual([len(self.port.backends[name].searches) for name in ("up", "other")], [0, 1])
 
     def test_short_body_leaves_with_its_head(self) -> None:
         """In one TLS record, whether the upstream was there or had to be waited for."""
@@ -99,7 +99,7 @@ class RequestTests(Exchanges):
         self.assertTrue(self.agent.reading)
         self.agent.give(bytes(200_000))
         upstream.give(OK)
-        self.assertEqual(self.port.pool.returned, [upstream])
+        self.assertEqual(self.port.backend.returned, [upstream])
 
     def test_slow_agent_pauses_the_upstream(self) -> None:
         upstream = self.asked()
@@ -115,22 +115,22 @@ class RequestTests(Exchanges):
         upstream.blocked = True
         self.agent.give(bytes(40_000))
         upstream.give(OK)
-        self.assertEqual(self.port.pool.returned, [])
+        self.assertEqual(self.port.backend.returned, [])
         upstream.drain()
-        self.assertEqual(self.port.pool.returned, [upstream])
+        self.assertEqual(self.port.backend.returned, [upstream])
 
     def test_bytes_after_the_answer(self) -> None:
         """Nobody asked for them, so the connection is not used again."""
         upstream = self.asked()
         upstream.give(OK + b"H")
-        self.assertEqual((bytes(self.agent.sent), self.port.pool.returned, upstream.how), (OK, [], "closed"))
+        self.assertEqual((bytes(self.agent.sent), self.port.backend.returned, upstream.how), (OK, [], "closed"))
         self.assertTrue(self.agent.reading)
 
     def test_connection_close(self) -> None:
         upstream = self.asked(post(b"", 0, b"Connection: close"))
         upstream.give(OK)
         self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
-        self.assertEqual(self.port.pool.returned, [upstream])
+        self.assertEqual(self.port.backend.returned, [upstream])
         self.assert_over("closed")
 
     def test_http10(self) -> None:
@@ -140,7 +140,7 @@ class RequestTests(Exchanges):
 
     def test_http10_refused(self) -> None:
         self.agent.give(b"GET /x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-        self.port.pool.attempts[0].refuse()
+        self.port.backend.searches[0].refuse()
         self.assert_local(503, "connect-refused")
         self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
         self.assert_over("closed")
@@ -172,7 +172,7 @@ class PipelineTests(Exchanges):
 
     def test_all_of_them_refused(self) -> None:
         """Each in a turn of the reactor, so that a long pipeline is no deep recursion."""
-        self.port.pool.refusal = REFUSAL
+        self.port.backend.refusal = REFUSED
         self.agent.give(GET * 300)
         for _ in range(300):
             self.port.reactor.turn()
@@ -184,7 +184,7 @@ class PipelineTests(Exchanges):
         upstream = self.asked(post(b"", 0, b"Connection: close") + GET)
         upstream.give(OK)
         self.port.reactor.turn()
-        self.assertEqual((len(self.port.pool.attempts), self.agent.ended, self.agent.how), (1, True, None))
+        self.assertEqual((len(self.port.backend.searches), self.agent.ended, self.agent.how), (1, True, None))
         self.agent.eof()
         self.assert_over("closed")
 
@@ -194,9 +194,9 @@ class EarlyAnswerTests(Exchanges):
         """So does the relay, and the connection comes back only when the request is out."""
         upstream = self.asked(post(b"", 40_000))
         upstream.give(OK)
-        self.assertEqual((bytes(self.agent.sent), self.port.pool.returned), (OK, []))
+        self.assertEqual((bytes(self.agent.sent), self.port.backend.returned), (OK, []))
         self.agent.give(bytes(40_000))
-        self.assertEqual(self.port.pool.returned, [upstream])
+        self.assertEqual(self.port.backend.returned, [upstream])
         self.agent.give(GET)
         self.assertTrue(upstream.sent.endswith(SENT_GET))
 
@@ -219,7 +219,7 @@ class EarlyAnswerTests(Exchanges):
             self.agent.give(bytes(40_000))
             self.assertEqual((bytes(self.agent.sent), self.agent.reading), (OK, True))
             self.agent.give(GET)
-            self.assertEqual(len(self.port.pool.attempts), 2)
+            self.assertEqual(len(self.port.backend.searches), 2)
             self.assertEqual(self.port.counters.errors, {})
 
     def test_the_agent_breaks_off(self) -> None:
@@ -256,16 +256,16 @@ class FailureTests(Exchanges):
     def test_no_connection(self) -> None:
         """The agent keeps its own, when its request is here."""
         self.agent.give(post(b"hello"))
-        self.port.pool.attempts[0].refuse()
+        self.port.backend.searches[0].refuse()
         text = self.assert_local(503, "connect-refused")
         self.assertEqual(text, b"upstream up (192.0.2.1:443) failed at connect: no\n")
         self.port.reactor.turn()
         self.assertTrue(self.agent.reading)
         self.agent.give(GET)
-        self.assertEqual(len(self.port.pool.attempts), 2)
+        self.assertEqual(len(self.port.backend.searches), 2)
 
     def test_no_connection_at_once(self) -> None:
-        self.port.pool.refusal = REFUSAL
+        self.port.backend.refusal = REFUSED
         self.agent.give(GET)
         self.assert_local(503, "connect-refused")
         self.assertTrue(self.agent.reading)
@@ -278,7 +278,7 @@ class FailureTests(Exchanges):
         ):
             self.setUp()
             self.agent.give(request)
-            self.port.pool.attempts[0].refuse()
+            self.port.backend.searches[0].refuse()
             self.assert_local(503, "connect-refused")
             self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
             self.assertEqual((self.agent.ended, self.agent.reading), (True, True))
@@ -288,13 +288,13 @@ class FailureTests(Exchanges):
     def test_head(self) -> None:
         """An answer to HEAD has no body, whoever gives it."""
         self.agent.give(GET.replace(b"GET", b"HEAD"))
-        self.port.pool.attempts[0].refuse()
+        self.port.backend.searches[0].refuse()
         self.assertEqual(self.assert_local(503, "connect-refused"), b"")
 
     def test_upstream_ends_before_its_answer(self) -> None:
         for leave, status in (("eof", 502), ("lose", 502)):
             self.setUp()
-            upstream = self.asked()
+            upstream = self.asked(post(b"hello"))
             getattr(upstream, leave)()
             self.assertIn(b"before it answered", self.assert_local(status, "upstream-closed"))
             self.assertTrue(self.agent.reading)
@@ -310,18 +310,14 @@ class FailureTests(Exchanges):
             self.assert_over("reset")
 
     def test_upstream_is_gone_at_the_write(self) -> None:
-        """Noticed inside of write, whatever part of the request it is."""
-        for first, second in ((post(b"hello"), b""), (post(b"", 40_000), bytes(10)), (post(b"", 4), b"four")):
+        """Noticed inside of write, whatever further part of the request it is."""
+        for first, second in ((post(b"", 40_000), bytes(10)), (post(b"", 4), b"four")):
             self.setUp()
             self.agent.give(first)
-            attempt = self.port.pool.attempts[0]
-            stream = FakeStream()
-            stream.breaks = not second
-            attempt.connect(stream)
-            stream.breaks = True
-            if second:
-                self.agent.give(second)
+            self.connect().breaks = True
+            self.agent.give(second)
             self.assert_local(502, "upstream-closed")
+            self.assertEqual(len(self.port.backend.searches), 1)
 
     def test_broken_answer(self) -> None:
         upstream = self.asked()
@@ -337,7 +333,7 @@ class FailureTests(Exchanges):
                 self.connect() if step == "connect" else self.agent.give(step)
             self.agent.lose()
             self.assertEqual(self.port.counters.errors["agent-closed"], counted)
-            self.assertTrue(all(attempt.over for attempt in self.port.pool.attempts))
+            self.assertTrue(all(attempt.over for attempt in self.port.backend.searches))
             self.assert_over("lost")
 
     def test_agent_half_closes(self) -> None:
@@ -382,6 +378,176 @@ class FailureTests(Exchanges):
                 self.assert_over("reset")
 
 
+class RetryTests(Exchanges):
+    """What is sent again, and what is not."""
+
+    def test_nothing_of_it_was_sent(self) -> None:
+        """The first write finds the connection broken: whatever the request, on a new connection and on a free one."""
+        for first, rest in ((GET, b""), (post(b"hello"), b""), (post(b"x" * 10, 40_000), bytes(39_990))):
+            for free in (False, True):
+                self.setUp()
+                stream = FakeStream()
+                stream.breaks = True
+                if free:
+                    self.port.backend.free.append(stream)
+                    self.agent.give(first)
+                else:
+                    self.agent.give(first)
+                    self.port.backend.searches[0].connect(stream)
+                again = self.connect()
+                if rest:
+                    self.assertTrue(self.agent.reading)
+                    self.agent.give(rest)
+                body = (first + rest).partition(b"\r\n\r\n")[2]
+                self.assertTrue(again.sent.endswith(b"\r\n\r\n" + body))
+                self.assertEqual(again.sent.count(b"HTTP/1.1"), 1)
+                again.give(OK)
+                self.assertEqual((bytes(self.agent.sent), stream.sent), (OK, b""))
+                self.assertEqual(self.port.counters.retries, {"upstream-closed": 1})
+
+    def test_some_of_it_may_have_been_sent(self) -> None:
+        """A write of two records that fails may have failed at the second."""
+        self.agent.give(post(bytes(16_384)))
+        stream = FakeStream()
+        stream.breaks = True
+        self.port.backend.searches[0].connect(stream)
+        self.assert_local(502, "upstream-closed")
+
+    def test_get_and_head(self) -> None:
+        """They ask for the same however often they are read (RFC 9110 §9.2.2)."""
+        for request in (GET, GET.replace(b"GET", b"HEAD")):
+            for leave in ("eof", "lose"):
+                self.setUp()
+                getattr(self.asked(request), leave)()
+                again = self.connect()
+                self.assertTrue(again.sent.startswith(request[:5]))
+                again.give(b"HTTP/1.1 204 No Content\r\n\r\n")
+                self.assertEqual(bytes(self.agent.sent), b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    def test_three_times(self) -> None:
+        self.agent.give(GET)
+        for number in range(4):
+            self.assertEqual(self.port.backend.searches[number].retries, 3 - number)
+            self.connect().lose()
+        self.assert_local(502, "upstream-closed")
+        self.assertEqual(self.port.counters.retries, {"upstream-closed": 3})
+
+    def test_tries_of_a_search_count(self) -> None:
+        self.agent.give(GET)
+        self.port.backend.searches[0].retry()
+        self.port.backend.searches[0].retry()
+        self.connect().lose()
+        self.assertEqual(self.port.backend.searches[1].retries, 0)
+        self.connect().lose()
+        self.assert_local(502, "upstream-closed")
+
+    def test_the_next_request_has_its_own(self) -> None:
+        self.agent.give(GET)
+        for _ in range(3):
+            self.connect().lose()
+        self.connect().give(OK)
+        self.agent.give(GET)
+        (stream,) = self.port.backend.free or [self.port.backend.returned[-1]]
+        stream.lose()
+        self.assertEqual(self.port.backend.searches[-1].retries, 2)
+
+    def test_not_once_something_was_answered(self) -> None:
+        for begun in (b"HTTP/1.1 2", b"HTTP/1.1 100 Continue\r\n\r\n", OK[:-1]):
+            self.setUp()
+            upstream = self.asked()
+            upstream.give(begun)
+            upstream.lose()
+            self.assertEqual(len(self.port.backend.searches), 1, begun)
+
+    def test_not_a_broken_answer(self) -> None:
+        self.asked().give(b"SMTP ready\r\n\r\n")
+        self.assert_local(502, "upstream-http")
+
+    def test_not_a_post(self) -> None:
+        self.asked(post(b"hello")).lose()
+        self.assertEqual(len(self.port.backend.searches), 1)
+
+    def test_no_memory_for_what_is_not_sent_again(self) -> None:
+        self.asked(post(b"x", 20_000))
+        self.agent.give(bytes(15_000))
+        self.assertIsNone(self.exchange._sent)
+
+    def test_held_while_it_is_sent_again(self) -> None:
+        """What the agent pipelines meanwhile has its turn afterwards."""
+        upstream = self.asked()
+        self.agent.give(post(b"next"))
+        upstream.lose()
+        again = self.connect()
+        self.assertEqual(again.sent.count(b"HTTP/1.1"), 1)
+        again.give(OK)
+        self.port.reactor.turn()
+        self.assertTrue(again.sent.endswith(b"\r\n\r\nnext"))
+
+    def test_the_agent_leaves_meanwhile(self) -> None:
+        self.asked().lose()
+        self.agent.lose()
+        self.assertTrue(self.port.backend.searches[1].cancelled)
+        self.assert_over("lost")
+
+    def test_refused_in_the_end(self) -> None:
+        self.asked().lose()
+        self.port.backend.searches[1].refuse()
+        self.assert_local(503, "connect-refused")
+
+
+class ReplayTests(RetryTests):
+    """With the operator's word that a request may arrive twice."""
+
+    retries = Retries(replay=True, replay_size=10_000)
+
+    def test_not_a_post(self) -> None:
+        """It is sent again here: whole, or as far as it had come."""
+        for first, rest in (
+            (post(b"hello"), b""),
+            (post(b"x" * 10, 5_000), b"y" * 4_990),
+            (post(b"", 9), b"in pieces"),
+        ):
+            for part in {0, len(rest) // 2, len(rest)}:
+                self.setUp()
+                upstream = self.asked(first)
+                if part:
+                    self.agent.give(rest[:part])
+                upstream.lose()
+                again = self.connect()
+                if rest[part:]:
+                    self.assertTrue(self.agent.reading)
+                    self.agent.give(rest[part:])
+                body = (first + rest).partition(b"\r\n\r\n")[2]
+                self.assertTrue(again.sent.endswith(b"\r\n\r\n" + body))
+                again.give(OK)
+                self.assertEqual(bytes(self.agent.sent), OK)
+
+    def test_not_a_large_one(self) -> None:
+        for first, rest in ((post(b"x" * 9_990), b""), (post(b"x", 20_000), bytes(15_000))):
+            self.setUp()
+            upstream = self.asked(first)
+            if rest:
+                self.agent.give(rest)
+            upstream.lose()
+            self.assertEqual(len(self.port.backend.searches), 1)
+
+    def test_chunked(self) -> None:
+        """As it went upstream, byte for byte."""
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        upstream = self.asked(head + b"5\r\nhello\r\n")
+        upstream.lose()
+        again = self.connect()
+        self.assertEqual(again.sent, upstream.sent)
+        self.agent.give(b"0\r\n\r\n")
+        self.assertTrue(again.sent.endswith(b"hello\r\n0\r\n\r\n"))
+
+    def test_not_after_a_timeout(self) -> None:
+        """The agent has given up by then, or is about to."""
+        self.asked(post(b"hello"))
+        self.port.wait(61)
+        self.assert_local(504, "answer-timeout")
+
+
 class RefusalTests(Exchanges):
     def test_broken_requests(self) -> None:
         for request, status, code in (
@@ -394,7 +560,7 @@ class RefusalTests(Exchanges):
             self.agent.give(request)
             self.assert_local(status, code)
             self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
-            self.assertEqual((self.agent.ended, self.port.pool.attempts), (True, []))
+            self.assertEqual((self.agent.ended, self.port.backend.searches), (True, []))
             self.agent.eof()
             self.assert_over("closed")
 
@@ -535,7 +701,7 @@ class DeadlineTests(Exchanges):
         upstream = self.asked()
         self.agent.blocked = True
         upstream.give(OK)
-        self.assertEqual(self.port.pool.returned, [upstream])
+        self.assertEqual(self.port.backend.returned, [upstream])
         self.port.wait(31)
         self.assertEqual(self.port.counters.errors, {"agent-timeout": 1})
         self.assert_over("reset")

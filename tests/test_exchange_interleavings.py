@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, cast
 
 import attrs
@@ -9,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from fipsrelay.config.model import Retries
 from fipsrelay.errors import MessageError, UpstreamError
 from fipsrelay.relay.exchange import Exchange
+from fipsrelay.upstream.search import RETRIES
 from fipsrelay.wire.heads import HeadReader
 from fipsrelay.wire.http1 import UNTIL_CLOSE, body_of, parse_request, parse_response
 from tests.doubles import FakeStream, Port
@@ -154,9 +157,11 @@ class Server:
 class World:
     """One agent connection, and whatever upstream connections come of it."""
 
-    def __init__(self, case: SynchronousTestCase, kinds: list[int]) -> None:
+    def __init__(self, case: SynchronousTestCase, kinds: list[int], replay: bool) -> None:
         self.case = case
-        self.port = Port(check=lambda stream: self.server(stream).check_free(case))
+        self.replay = replay
+        retries = Retries(replay, 10_000)
+        self.port = Port(check=lambda stream: self.server(stream).check_free(case), retries=retries)
         self.servers: list[Server] = []
         self._seen: tuple[int, bool, int] | None = None
         self.answer_kinds: dict[bytes, int] = {}
@@ -172,7 +177,7 @@ class World:
         return next(server for server in self.servers if server.stream is stream)
 
     def waiting(self) -> list[Any]:
-        return [each for pool in self.port.pools.values() for each in pool.attempts if not each.over]
+        return [each for backend in self.port.backends.values() for each in backend.searches if not each.over]
 
     def play(self, action: str, amount: int) -> None:
         """Let one thing happen, if it can. Whoever has gone before that gets nothing more."""
@@ -218,6 +223,10 @@ class World:
             stream = FakeStream()
             self.servers.append(Server(stream, self.answer_kinds))
             attempt.connect(stream)
+
+    def retried(self, amount: int) -> None:
+        for attempt in self.waiting():
+            attempt.retry()
 
     def refused(self, amount: int) -> None:
         for attempt in self.waiting():
@@ -287,12 +296,20 @@ class World:
             self.case.assertTrue(expected.startswith(message.body))
             if message.complete and self.answer_kinds[name] != 4:
                 self.case.assertEqual(message.body, expected)
+        reached: Counter[bytes] = Counter()
         for server in self.servers:
             for message in server.asked():
-                body = self.bodies[b"/" + message.name.rpartition(b"/")[2]]
+                name = b"/" + message.name.rpartition(b"/")[2]
+                reached[name] += 1
+                body = self.bodies[name]
                 self.case.assertTrue(body.startswith(message.body))
                 if message.complete:
                     self.case.assertEqual(message.body, body)
+        for number, method in enumerate(self.methods):
+            times = reached[b"/%d" % number]
+            if method == b"POST" and not self.replay:
+                self.case.assertLessEqual(times, 1, "what may have been read was sent again")
+            self.case.assertLessEqual(times, 1 + RETRIES)
 
     def methods_path(self, number: int) -> int:
         return int(any(message.name == b"/other/%d" % number for each in self.servers for message in each.asked()))
@@ -304,8 +321,8 @@ class World:
         for server in self.servers:
             if server.stream.user is not None:
                 server.stream.lose()
-        for pool in self.port.pools.values():
-            pool.refusal = UpstreamError("connect-refused", 503, "up", "192.0.2.1:443", "connect", "no")
+        for backend in self.port.backends.values():
+            backend.refusal = UpstreamError("connect-refused", 503, "up", "192.0.2.1:443", "connect", "no")
         self.play("refused", 0)
         self.play("time_passes", 5)
         self.play("time_passes", 5)
@@ -313,7 +330,7 @@ class World:
         self.case.assertEqual(self.waiting(), [])
         self.case.assertEqual(self.port.room.left, 10)
         for server in self.servers:
-            free = any(server.stream in pool.free for pool in self.port.pools.values())
+            free = any(server.stream in backend.free for backend in self.port.backends.values())
             self.case.assertTrue(free or not server.stream.is_open)
         self.port.deadlines.stop()
         self.case.assertEqual(self.port.reactor.getDelayedCalls(), [])
@@ -325,7 +342,7 @@ ACTIONS = (
     *("connects", "upstream_answers") * 6,
     *("turn", "agent_takes", "upstream_takes") * 3,
     *("agent_stalls", "upstream_stalls") * 2,
-    *("time_passes", "refused", "agent_ends", "agent_breaks"),
+    *("time_passes", "refused", "retried", "agent_ends", "agent_breaks"),
     *("upstream_ends", "upstream_breaks", "upstream_makes_noise", "drains"),
 )
 STEPS = st.binary(min_size=40, max_size=140)  # two bytes a step; much faster to make than lists of tuples
@@ -334,10 +351,10 @@ STEPS = st.binary(min_size=40, max_size=140)  # two bytes a step; much faster to
 class InterleavingTests(SynchronousTestCase):
     """See the module."""
 
-    @given(st.lists(st.integers(0, 7), min_size=1, max_size=4), STEPS)
-    @settings(derandomize=True, database=None, deadline=None, max_examples=400)
-    def test_any_order(self, kinds: list[int], steps: bytes) -> None:
-        world = World(self, kinds)
+    @given(st.lists(st.integers(0, 7), min_size=1, max_size=4), STEPS, st.booleans())
+    @settings(derandomize=True, database=None, deadline=None, max_examples=500)
+    def test_any_order(self, kinds: list[int], steps: bytes, replay: bool) -> None:
+        world = World(self, kinds, replay)
         for action, amount in zip(steps[::2], steps[1::2], strict=False):
             world.play(ACTIONS[action % len(ACTIONS)], amount % 6)
         world.end()
@@ -345,7 +362,7 @@ class InterleavingTests(SynchronousTestCase):
     def test_everything_in_order(self) -> None:
         """The way most of it goes: that the other test can see answers at all."""
         kinds = [2, 3, 4, 5, 6, 7, 0]
-        world = World(self, kinds)
+        world = World(self, kinds, replay=False)
         for _ in range(12):
             world.play("agent_sends", 5)
             world.play("connects", 0)

@@ -38,8 +38,8 @@ class ListenTests(SynchronousTestCase):
 
     def test_connections_are_our_streams(self) -> None:
         self.connect()
-        self.port.reactor.run(lambda: self.port.pool.attempts)
-        stream: Any = self.port.pool.attempts[0].caller._agent
+        self.port.reactor.run(lambda: self.port.backend.searches)
+        stream: Any = self.port.backend.searches[0].caller._agent
         self.addCleanup(stream.abort)
         self.assertIs(type(stream), PlainStream)
         self.assertFalse(stream.socket.getblocking())

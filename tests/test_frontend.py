@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.logger import LogLevel, capturedLogs
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.config.model import Limits
@@ -57,6 +57,24 @@ class AccountTests(SynchronousTestCase):
             )
             self.assertEqual(self.port.counters.errors[error.code], 1)
 
+    def test_repeated_failures(self) -> None:
+        """All are counted; one of a kind is logged in ten seconds, and says how many it stands for."""
+        one = UpstreamError("tls", 502, "up", "192.0.2.1:443", "handshake", "no")
+        for error, pause, lines in (
+            (one, 0, 1),
+            (one, 9, 0),
+            (UpstreamError("tls", 502, "up", "192.0.2.2:443", "handshake", "no"), 0, 0),
+            (UpstreamError("tls", 502, "other", "192.0.2.1:443", "handshake", "no"), 0, 1),
+            (UpstreamError("connect", 503, "up", "192.0.2.1:443", "connect", "no"), 2, 1),
+            (one, 0, 1),
+        ):
+            with capturedLogs() as logs:
+                self.port.frontend.failed(error)
+            self.assertEqual(len(logs), lines)
+            self.port.reactor.advance(pause)
+        self.assertEqual(formatEvent(logs[0]), f"web: {one} [tls], and 2 more like it")
+        self.assertEqual(self.port.counters.errors, {"tls": 5, "connect": 1})
+
     def test_drain(self) -> None:
         Connection(self.port)
         slow = Connection(self.port, ends_at_drain=False)
@@ -87,7 +105,7 @@ class HeadTests(SynchronousTestCase):
                 request, length, head = port.frontend.requests.read(
                     b"POST %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\n" % target
                 )
-                self.assertIs(request.pool, port.pools[name])
+                self.assertIs(request.backend, port.backends[name])
                 self.assertEqual((request.method, request.http10, request.keep_alive), (b"POST", False, False))
                 self.assertEqual(length, 3)
                 self.assertIn(b"\r\nHost: %b.example\r\n" % name.encode(), head)
@@ -106,4 +124,4 @@ class HeadTests(SynchronousTestCase):
 
     def test_raw_tcp(self) -> None:
         port = Port("tcp")
-        self.assertIs(port.frontend.pool(), port.pools["up"])
+        self.assertIs(port.frontend.backend(), port.backends["up"])

@@ -9,19 +9,22 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import attrs
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.config.load import DEFAULT_SITE, MAXIMUM_BYTES, load_file, load_text
+from fipsrelay.config.model import Config, Retries
 from fipsrelay.errors import ConfigError
 
 METRICS = "intakes: {metrics-forwarder: %s}\n"
 
-SECTIONS = ["preset", "site", "listen", "fips", "tls", "upstreams", "intakes", "timeouts", "limits"]
+SECTIONS = ["preset", *(field.name for field in attrs.fields(Config))]
 KEYS = ["listen", "addresses", "port", "offset", "protocol", "upstream", "upstreams", "intakes", "routes", "host"]
-WORDS = ["::1", "a.b", "/x", "5s", "{site}", "\x85"]
+KEYS += ["proxy", "password_file", "no_proxy", "nameservers", "retries", "replay", "fall"]
+WORDS = ["::1", "a.b", "/x", "5s", "{site}", "\x85", "http://a:b@c:1", "[::1]:53", "10.0.0.0/8"]
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
@@ -75,6 +78,11 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual(self.load(METRICS % "{routes: null}").intakes["metrics-forwarder"].routes, ())
         self.assertIn("missing: upstream", self.problem("preset: datadog\n" + METRICS % "{upstream: null}"))
 
+    def test_a_nested_setting_is_added_and_taken_away(self) -> None:
+        found = self.load("upstreams: {datadog-profiles: {retries: {replay: true}}}\n").upstreams["datadog-profiles"]
+        self.assertEqual((found.host, found.retries), ("intake.profile.ddog-gov.com", Retries(replay=True)))
+        self.assertEqual(self.load("upstreams: {datadog-profiles: {retries: null}}\n"), self.preset)
+
     def test_routes_are_replaced(self) -> None:
         config = self.load(METRICS % "{routes: [{path_prefix: /x, upstream: datadog-api}]}")
         self.assertEqual([route.path_prefix for route in config.intakes["metrics-forwarder"].routes], ["/x"])
@@ -88,9 +96,7 @@ class LayerTests(SynchronousTestCase):
         self.assertEqual((found.protocol, found.routes), ("tcp", ()))
 
     def test_empty_sections_are_not_written(self) -> None:
-        text = "".join(
-            f"{key}:\n" for key in ("site", "listen", "fips", "tls", "upstreams", "intakes", "timeouts", "limits")
-        )
+        text = "".join(f"{field.name}:\n" for field in attrs.fields(Config))
         self.assertEqual(self.load(text), self.preset)
 
     def test_no_preset(self) -> None:

@@ -154,6 +154,7 @@ class ReadingTests(SynchronousTestCase):
     def test_shown(self) -> None:
         self.assertEqual(shown("a\x1b[1mé"), "'a\\u001b[1mé'")
         self.assertEqual(shown("x" * 60), "'" + "x" * 60 + "'")
+        self.assertEqual(shown("http://agent:secret@\nword@proxy:1"), "'…@proxy:1'")
         self.assertEqual(shown("x" * 61), "'" + "x" * 60 + "…'")
 
 

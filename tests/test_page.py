@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.error import UnsupportedMethod
 from twisted.web.test.requesthelper import DummyRequest
 
 from fipsrelay import __version__
+from fipsrelay.config.model import Probes, Timeouts, Tls, Upstream
 from fipsrelay.counters import Counters, IntakeCounters
 from fipsrelay.observe import page
+from fipsrelay.upstream.backend import Backend
+from fipsrelay.upstream.cluster import Cluster
+from fipsrelay.upstream.connect import Means
+from fipsrelay.wire.deadlines import Deadlines
+from fipsrelay.wire.streams import ReadBuffer
+from tests.doubles import FakeStream, Reactor
+
+NOTHING: Any = None
 
 
 class TextTests(SynchronousTestCase):
@@ -16,23 +27,56 @@ class TextTests(SynchronousTestCase):
         counters = Counters(100.0, {"metrics": IntakeCounters(7, 2), "logs": IntakeCounters()})
         counters.intakes["metrics"].requests.update({503: 1, 202: 4})
         counters.intakes["metrics"].errors.update({"tls": 1, "connect": 12})
+        counters.intakes["metrics"].retries.update({"connect": 2})
         counters.intakes["metrics"].bytes_in = 12345
         self.assertEqual(
-            page.render(counters, ("module: fips.so", "listed: True"), 161.4).splitlines(),
+            page.render(
+                counters, ("module: fips.so", "listed: True"), self.backends(), {"new.example": 20.0}, 161.4, 50.0
+            ).splitlines(),
             [
                 f"fipsrelay {__version__}, up 61 s",
                 "module: fips.so",
                 "listed: True",
                 "",
-                "intake   open  connections  bytes in  bytes out  answers      errors",
-                "metrics  2     7            12345     0          202:4 503:1  connect:12 tls:1",
-                "logs     0     0            0         0          -            -",
+                "intake   open  connections  bytes in  bytes out  answers      errors            retries",
+                "metrics  2     7            12345     0          202:4 503:1  connect:12 tls:1  connect:2",
+                "logs     0     0            0         0          -            -                 -",
+                "",
+                "server          address            state        for   outstanding  free  last failure",
+                "up/mothership1  192.0.2.1:443      DOWN         10 s  1            0     Layer4 timeout",
+                "up/mothership2  [2001:db8::1]:443  UP           50 s  0            1     -",
+                "up/mothership3  192.0.2.3:443      not checked  50 s  0            0     -",
+                "new             new.example        no address   -     -            -     -",
+                "new.example has not resolved for 30 s",
             ],
         )
 
+    def backends(self) -> dict[str, Backend]:
+        """One upstream with three servers in different states, one with none."""
+        reactor = Reactor()
+        means = Means(reactor, ReadBuffer(16), Deadlines(reactor, 0.5), NOTHING, Tls(), Timeouts(), NOTHING)
+        addresses = ("192.0.2.1", "2001:db8::1", "192.0.2.3")
+        cluster = Cluster("up.example", 443, addresses, None, means, Probes(enabled=False), NOTHING)
+        cluster.start()
+        down, used, _ = cluster.servers
+        down.outstanding += 1
+        for began in (20, 30, 40):
+            down.health.failed(began, "Layer4 timeout", began)
+        stream: Any = FakeStream()
+        used.outstanding += 1
+        used.adopt(stream)
+        reactor.advance(45)
+        stream.keeper.give_back()
+        unknown = Cluster("new.example", 443, (), None, means, Probes(), NOTHING)
+        return {
+            "up": Backend(Upstream("up", "up.example"), cluster, means),
+            "new": Backend(Upstream("new", "new.example"), unknown, means),
+        }
+
     def test_without_intakes(self) -> None:
-        text = page.render(Counters(0.0, {}), (), 0.0)
-        self.assertTrue(text.endswith("errors\n"), text)
+        text = page.render(Counters(0.0, {}), (), {}, {}, 0.0, 0.0)
+        self.assertIn("retries\n", text)
+        self.assertTrue(text.endswith("last failure\n"), text)
 
 
 class SiteTests(SynchronousTestCase):

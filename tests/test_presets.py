@@ -49,6 +49,9 @@ class DatadogTests(SynchronousTestCase):
             {(443, (), False)},
         )
 
+    def test_no_payload_is_sent_twice(self) -> None:
+        self.assertFalse(any(each.retries.replay for each in self.config.upstreams.values()))
+
     def test_the_loader_does_not_know_it(self) -> None:
         folder = Path(config_wing.__file__).parent
         for file in folder.glob("*.py"):

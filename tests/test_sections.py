@@ -8,7 +8,22 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.config.load import load_text
-from fipsrelay.config.model import Config, Fips, Intake, Limits, Listen, Route, Timeouts, Tls, Upstream
+from fipsrelay.config.model import (
+    Config,
+    Egress,
+    Fips,
+    Intake,
+    Limits,
+    Listen,
+    Probes,
+    Proxy,
+    Resolver,
+    Retries,
+    Route,
+    Timeouts,
+    Tls,
+    Upstream,
+)
 from fipsrelay.errors import ConfigError
 
 #: A whole file on three lines, to which tests add.
@@ -34,13 +49,16 @@ class SectionTests(SynchronousTestCase):
 
 
 class PlainSectionTests(SectionTests):
-    """``fips``, ``tls``, ``timeouts`` and ``limits``."""
+    """``fips``, ``tls``, ``resolver``, ``probes``, ``timeouts`` and ``limits``."""
 
     def test_defaults(self) -> None:
         config = load_text(BASE, "f.yaml")
         self.assertEqual(config.listen, Listen())
         self.assertEqual(config.fips, Fips())
         self.assertEqual(config.tls, Tls())
+        self.assertEqual(config.resolver, Resolver())
+        self.assertEqual(config.egress, Egress())
+        self.assertEqual(config.probes, Probes())
         self.assertEqual(config.timeouts, Timeouts())
         self.assertEqual(config.limits, Limits())
 
@@ -48,11 +66,16 @@ class PlainSectionTests(SectionTests):
         config = load_text(
             BASE + "fips: {module: /opt/fips.so, sha256: " + "A1" * 32 + ", unlisted_module: warn}\n"
             "tls: {trust: /etc/bundle.pem, minimum_version: 1.3}\n"
+            "resolver: {refresh: 1m, nameservers: [192.0.2.53, 192.0.2.54:5353, '[2001:db8::1]:53']}\n"
+            "probes: {enabled: false, interval: 1, fall: 100, rise: 2}\n"
             "limits: {head_size: 32768, header_lines: 64, connections: 10}\n",
             "f.yaml",
         )
         self.assertEqual(config.fips, Fips("/opt/fips.so", "a1" * 32, "warn"))
         self.assertEqual(config.tls, Tls("/etc/bundle.pem", "1.3"))
+        servers = (("192.0.2.53", 53), ("192.0.2.54", 5353), ("2001:db8::1", 53))
+        self.assertEqual(config.resolver, Resolver(60.0, servers))
+        self.assertEqual(config.probes, Probes(False, 1.0, 100, 2))
         self.assertEqual(config.limits, Limits(32768, 64, 10))
 
     def test_every_timeout(self) -> None:
@@ -74,6 +97,12 @@ class PlainSectionTests(SectionTests):
             self.problem(BASE + "tls: {minimum_version: 1.1}\n"),
         )
         self.assertIn("limits.head_size: found '64KB'", self.problem(BASE + "limits: {head_size: 64KB}\n"))
+        problem = self.problem(BASE + "resolver: {nameservers: [192.0.2.53, dns.example]}\n")
+        self.assertIn("f.yaml:4: resolver.nameservers[1]: found 'dns.example'; allowed: an IP address", problem)
+        problems = self.problems(BASE + "probes: {enabled: on, interval: 500ms, fall: 0, rise: 101, rize: 1}\n")
+        paths = [problem.split(": ")[1] for problem in problems]
+        self.assertEqual(paths, [f"probes.{key}" for key in ("enabled", "interval", "fall", "rise", "rize")])
+        self.assertIn("unknown key (did you mean 'rise'?)", problems[-1])
 
 
 class ListenTests(SectionTests):
@@ -124,6 +153,64 @@ class ListenTests(SectionTests):
         self.assertEqual(load_text(text, "f.yaml", {"DD_FIPS_LOCAL_ADDRESS": "0.0.0.0"}).listen.addresses, ("0.0.0.0",))
 
 
+class EgressTests(SectionTests):
+    """``egress``."""
+
+    def load(self, settings: str) -> Egress:
+        return load_text(f"{BASE}egress: {{{settings}}}\n", "f.yaml").egress
+
+    def refusal(self, settings: str) -> str:
+        problem = self.problem(f"{BASE}egress: {{{settings}}}\n")
+        self.assertTrue(problem.startswith("f.yaml:4: egress."), problem)
+        return problem.removeprefix("f.yaml:4: egress.")
+
+    def test_settings(self) -> None:
+        self.assertEqual(
+            self.load("proxy: 'http://user:p%40ss@proxy:3128', no_proxy: [Example.com, 192.0.2.0/24, '*']"),
+            Egress(Proxy("proxy", 3128, "user", "p@ss"), "", ("example.com", "192.0.2.0/24", "*")),
+        )
+        self.assertEqual(
+            self.load("proxy: http://user@proxy:3128, password_file: /run/proxy"),
+            Egress(Proxy("proxy", 3128, "user"), "/run/proxy"),
+        )
+
+    def test_exemptions_alone(self) -> None:
+        self.assertEqual(self.load("no_proxy: [example.com]"), Egress(no_proxy=("example.com",)))
+
+    def test_wrong_settings(self) -> None:
+        self.assertIn("no_proxy[0]: found '*.example.com'", self.refusal("no_proxy: ['*.example.com']"))
+        self.assertIn("proxy: the port is missing", self.refusal("proxy: http://proxy"))
+        self.assertIn("prxy: unknown key (did you mean 'proxy'?)", self.refusal("prxy: http://user:tweety@proxy:1"))
+
+    def test_password_file(self) -> None:
+        file = "password_file: /run/proxy"
+        self.assertIn("password_file: there is no proxy", self.refusal(file))
+        self.assertIn("password_file: egress.proxy has no user", self.refusal(f"proxy: http://proxy:1, {file}"))
+        problem = self.refusal(f"proxy: http://user:tweety@proxy:1, {file}")
+        self.assertEqual(problem, "password_file: egress.proxy holds a password too; allowed: one of the two")
+
+    def test_one_mistake_makes_one_problem(self) -> None:
+        self.assertIn("proxy: the port is missing", self.refusal("proxy: http://proxy, password_file: /run/proxy"))
+        self.assertIn("password_file: found", self.refusal("password_file: run/proxy"))
+
+    def test_no_message_shows_a_password(self) -> None:
+        """Wherever in the section somebody takes the place for it."""
+        for section in (
+            "http://user:tweety@proxy:3128",
+            "tweety",
+            "[http://user:tweety@proxy:3128]",
+            "{proxy: 'http://user:tweety@proxy'}",
+            "{proxy: 'https://user:tweety@proxy:3128'}",
+            "{proxy: {user: tweety}}",
+            "{proxy: 'http://user@proxy:3128', password_file: tweety}",
+            "{proxy: 'http://user@proxy:3128', password_file: [tweety]}",
+            "{proxy: 'http://user@proxy:3128', password: tweety}",
+        ):
+            self.assertNotIn("tweety", self.problem(f"{BASE}egress: {section}\n"))
+        found = load_text(f"{BASE}egress: {{proxy: 'http://user:tweety@proxy:3128'}}\n", "f.yaml")
+        self.assertNotIn("tweety", repr(found))
+
+
 class UpstreamTests(SectionTests):
     """``upstreams``."""
 
@@ -145,6 +232,25 @@ class UpstreamTests(SectionTests):
         outside = BASE.replace("other.example.com", "other.example.org")
         self.assertIn("site: found 'com'", self.problem(outside.replace("site: example.com", "site: com")))
         self.assertIn("outside_site: found 'yes'", self.problem(outside.replace(".org", ".org, outside_site: yes")))
+
+    def test_retries(self) -> None:
+        for written, expected in {
+            "{}": Retries(),
+            "null": Retries(),
+            "{replay: true}": Retries(True, 262144),
+            "{replay: false, replay_size: 0}": Retries(False, 0),
+            "{replay: true, replay_size: 16777216}": Retries(True, 16777216),
+        }.items():
+            text = BASE.replace("other.example.com", f"other.example.com, retries: {written}")
+            self.assertEqual(load_text(text, "f.yaml").upstreams["other"].retries, expected)
+        for written, problem in {
+            "true": "retries: found 'true'; allowed: a mapping",
+            "{replay: always}": "retries.replay: found 'always'; allowed: true or false",
+            "{replay_size: 16777217}": "retries.replay_size: found '16777217'; allowed: a whole number",
+            "{replay_sizes: 1}": "retries.replay_sizes: unknown key (did you mean 'replay_size'?)",
+        }.items():
+            text = BASE.replace("other.example.com", f"other.example.com, retries: {written}")
+            self.assertIn(f"f.yaml:2: upstreams.other.{problem}", self.problem(text))
 
     def test_no_host(self) -> None:
         self.assertEqual(

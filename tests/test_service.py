@@ -6,6 +6,7 @@ import socket
 from typing import Any, cast
 
 import attrs
+from OpenSSL import SSL
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
@@ -137,7 +138,7 @@ class TreeTests(SynchronousTestCase):
         bound = service.bind(wanted)
         for sock in (sock for sockets in bound.values() for sock in sockets):
             self.addCleanup(sock.close)
-        self.relay = service.Relay(wanted, EVIDENCE, cast(Any, None), bound, self.reactor)
+        self.relay = service.Relay(wanted, EVIDENCE, SSL.Context(SSL.TLS_CLIENT_METHOD), None, bound, self.reactor)
 
     def start(self) -> None:
         self.relay.startService()
@@ -195,11 +196,12 @@ class TreeTests(SynchronousTestCase):
         agent.close()
         self.reactor.run(lambda: self.reactor.adopted[0].stopped)
         self.assertNoResult(stopped)
-        pools = cast(Any, self.relay.getServiceNamed("upstreams"))._pools
-        self.assertFalse(pools["up"]._closed)
+        (cluster,) = {backend.cluster for backend in self.relay._backends.values()}
+        (server,) = cluster.servers
+        self.assertFalse(server.retired)
         cast(Any, self.reactor.adopted[0].stopped).callback(None)
         self.successResultOf(stopped)
-        self.assertTrue(pools["up"]._closed)
+        self.assertTrue(server.retired)
         self.assertEqual((self.reactor.getDelayedCalls(), self.reactor.readers), ([], set()))
 
     def test_drain_has_an_end(self) -> None:

@@ -7,11 +7,13 @@ import select
 import socket
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from fipsrelay.wire.reactor import RelayReactor
 from fipsrelay.wire.streams import READ_ROUNDS, PlainStream, ReadBuffer
 from tests.doubles import Reactor, Recorder
 
@@ -35,6 +37,23 @@ def small_server() -> socket.socket:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
     return listener
+
+
+def full_server() -> tuple[socket.socket, socket.socket]:
+    """A listening socket whose queue holds the one connection that fits, and that connection.
+
+    The next one goes on connecting until the kernel asks again, which it does after a second.
+    """
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    return listener, socket.create_connection(listener.getsockname())
+
+
+def connecting(listener: socket.socket) -> socket.socket:
+    """A socket that does not block and has begun to connect."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.connect_ex(listener.getsockname())
+    return sock
 
 
 def reset(sock: socket.socket) -> None:
@@ -302,3 +321,95 @@ class EndTests(PlainStreams):
                 self.reactor.turn()
                 self.assertEqual((self.user.events, self.stream.is_open), ([event], False), (end, event))
                 self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
+
+
+class DetachTests(PlainStreams):
+    """The open socket goes elsewhere."""
+
+    def test_detach(self) -> None:
+        """With what has not been read yet; the stream can do nothing to it any more."""
+        self.peer.sendall(b"unread")
+        self.wait_readable()
+        sock = self.stream.detach()
+        self.addCleanup(sock.close)
+        self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
+        self.assertEqual((self.stream.is_open, self.stream.reading, self.stream.user), (False, False, None))
+        for call in (self.stream.abort, self.stream.close, self.stream.write_eof, self.stream.resume):
+            call()
+        self.stream.broken()
+        self.assertFalse(self.stream.write(b"x"))
+        self.assertEqual(receive(sock, 6), b"unread")
+        sock.sendall(b"answer")
+        self.assertEqual(receive(self.peer, 6), b"answer")
+        self.assertEqual((self.user.events, self.reactor.readers), ([], set()))
+
+    def test_in_the_middle_of_data(self) -> None:
+        """Nothing is read after that."""
+        self.reactions["data"] = self.stream.detach
+        self.peer.sendall(bytes(3 * self.size))
+        self.reactor.run(lambda: self.user.events)
+        self.addCleanup(self.stream.socket.close)
+        self.stream.socket.settimeout(TIMEOUT)
+        self.assertEqual(self.user.events, ["data"])
+        self.assertEqual(receive(self.stream.socket, 2 * self.size), bytes(2 * self.size))
+
+    def test_unsent(self) -> None:
+        """It would be lost."""
+        self.fill()
+        self.assertRaises(AssertionError, self.stream.detach)
+        self.assertTrue(self.stream.is_open)
+
+    def test_closed(self) -> None:
+        self.stream.abort()
+        self.assertRaises(AssertionError, self.stream.detach)
+
+
+class ConnectingTests(SynchronousTestCase):
+    """A stream that is given a socket which still connects."""
+
+    def setUp(self) -> None:
+        self.listener, self.first = full_server()
+        self.addCleanup(self.first.close)
+        self.addCleanup(self.listener.close)
+
+    def write(self, reactor: Any) -> tuple[PlainStream, Recorder]:
+        stream = PlainStream(connecting(self.listener), reactor, ReadBuffer())
+        self.addCleanup(stream.abort)
+        stream.user = user = Recorder()
+        self.assertFalse(stream.write(b"one"))
+        self.assertFalse(stream.write(b"two"))
+        self.assertEqual(stream.unsent, 6)
+        return stream, user
+
+    def test_connects(self) -> None:
+        """What was written goes out in order."""
+        reactor = Reactor()
+        stream, user = self.write(reactor)
+        self.addCleanup(self.listener.accept()[0].close)
+        reactor.run(lambda: user.events)
+        self.assertEqual((user.events, stream.unsent, reactor.writers), (["drained"], 0, set()))
+        peer, _ = self.listener.accept()
+        self.addCleanup(peer.close)
+        peer.settimeout(TIMEOUT)
+        self.assertEqual(receive(peer, 6), b"onetwo")
+
+    def test_refused(self) -> None:
+        """The reason is the kernel's, also where epoll tells of an error and a hang-up, or a stock reactor of one."""
+        polling, epolling = Reactor(), RelayReactor()
+        self.addCleanup(epolling._poller.close)
+        for waker in epolling._internalReaders:
+            self.addCleanup(waker.connectionLost, None)
+        written = [self.write(polling), self.write(epolling), self.write(Reactor())]
+        self.listener.close()
+        polling.run(lambda: written[0][1].events)
+        for _ in range(100):
+            if not written[1][1].events:
+                epolling.doPoll(0.1)
+        told = written[2][0]
+        self.assertTrue(select.select([], [told.socket], [], TIMEOUT)[1])
+        told.broken()
+        for stream, user in written:
+            self.assertEqual((user.events, stream.is_open), (["lost"], False))
+            assert isinstance(user.reason, OSError)
+            self.assertEqual(user.reason.errno, errno.ECONNREFUSED)
+        self.assertEqual((polling.readers, polling.writers, epolling.getWriters()), (set(), set(), []))

@@ -81,6 +81,68 @@ class ReaderTests(SynchronousTestCase):
             values.address, "localhost", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "fe80::1%eth0", "1.2.3", "[::1]", ""
         )
 
+    def test_endpoint(self) -> None:
+        for text, expected in {
+            "a": ("a", ""),
+            "a:1": ("a", "1"),
+            "192.0.2.1:0123": ("192.0.2.1", "0123"),
+            "[::1]": ("::1", ""),
+            "[::1]:53": ("::1", "53"),
+            "": ("", ""),
+            ":1": ("", ""),
+            "a:": ("", ""),
+            "::1": ("", ""),
+            "[a]:1": ("", ""),
+            "[::1": ("", ""),
+            "[::1]1": ("", ""),
+            "a:1:2": ("", ""),
+            "a:1\n": ("", ""),
+        }.items():
+            self.assertEqual(values.endpoint(text), expected, text)
+
+    def test_joined(self) -> None:
+        for host, text in {"a.example": "a.example:1", "192.0.2.1": "192.0.2.1:1", "::1": "[::1]:1"}.items():
+            self.assertEqual(values.joined(host, 1), text)
+            self.assertEqual(values.endpoint(text), (host, "1"))
+
+    def test_nameserver(self) -> None:
+        expected = {
+            "192.0.2.53": ("192.0.2.53", 53),
+            "192.0.2.54:5353": ("192.0.2.54", 5353),
+            "2001:DB8::1": ("2001:db8::1", 53),
+            "[2001:db8::1]": ("2001:db8::1", 53),
+            "[2001:db8::1]:65535": ("2001:db8::1", 65535),
+        }
+        self.accepts(values.nameserver, expected)
+        self.refuses(
+            values.nameserver, "dns.example", "dns.example:53", "localhost", "", "0.0.0.0", "[::]:53", "ff02::1"
+        )
+        self.refuses(values.nameserver, "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:", "192.0.2.1:053", "[192.0.2.1]")
+        self.refuses(values.nameserver, "fe80::1%eth0", "[fe80::1%eth0]:53", "[::1]53", "::1]:53", "udp://192.0.2.1")
+
+    def test_machine(self) -> None:
+        expected = {"Proxy": "proxy", "a.example": "a.example", "192.0.2.1": "192.0.2.1", "2001:DB8::1": "2001:db8::1"}
+        self.accepts(values.machine, expected)
+        self.refuses(values.machine, "", "a_b", "a..b", "127.1", "0.0.0.0", "::", "ff02::1", "[::1]", "a:1")
+
+    def test_exempt(self) -> None:
+        expected = {
+            "*": "*",
+            "Example.com": "example.com",
+            ".example.com": ".example.com",
+            "localhost": "localhost",
+            "192.0.2.1": "192.0.2.1",
+            "192.0.2.0/24": "192.0.2.0/24",
+            "10.0.0.0/255.0.0.0": "10.0.0.0/8",
+            "2001:DB8:0::/32": "2001:db8::/32",
+            "2001:DB8::1": "2001:db8::1",
+        }
+        self.accepts(values.exempt, expected)
+        self.refuses(
+            values.exempt, "", "*.example.com", "..example.com", ".", "**", "example.com:443", "http://a", "a/b"
+        )
+        self.refuses(values.exempt, "192.0.2.1/24", "192.0.2.0/33", "/24", "192.0.2", "[::1]", "fe80::%eth0/64", "a b")
+
     def test_local_addresses(self) -> None:
         self.accepts(
             values.local_addresses, {"localhost": ("127.0.0.1", "::1"), "0.0.0.0": ("0.0.0.0",), "::1": ("::1",)}
@@ -129,6 +191,17 @@ class ReaderTests(SynchronousTestCase):
             values.file_or("auto"), "fips.so", "./fips.so", "~/fips.so", "", "/", "/folder/", "/a\nb", "/a\0", "system"
         )
 
+    def test_file(self) -> None:
+        self.accepts(values.file, {"/run/secrets/proxy": "/run/secrets/proxy"})
+        self.refuses(values.file, "secrets", "./a", "", "/", "/folder/", "/a\nb")
+
+    def test_private(self) -> None:
+        read = values.private(values.port, "a port")
+        self.assertEqual(read(node("1")), 1)
+        error = self.assertRaises(ConfigError, read, node("tweety"))
+        self.assertEqual(str(error), "f.yaml:1: key: found something else (not shown); allowed: a port")
+        self.assertTrue(error.__suppress_context__)
+
     def test_sha256(self) -> None:
         self.accepts(values.sha256, {"0" * 63 + "A": "0" * 63 + "a", "1" * 64: "1" * 64})
         self.refuses(values.sha256, "0" * 63, "0" * 65, "g" * 64, "", "0" * 64 + "\n")
@@ -173,6 +246,12 @@ class CombinationTests(SynchronousTestCase):
 
     def test_not_a_mapping(self) -> None:
         self.assertEqual(self.read("[1]", "port")[1], ["f.yaml:1: found a list; allowed: a mapping (KEY: VALUE)"])
+
+    def test_record(self) -> None:
+        read: Callable[[Node], dict[str, Any]] = values.record(dict, self.readers, required=["port"])
+        self.assertEqual(read(parse("{port: 1}", "f.yaml", [])), {"port": 1})
+        error = self.assertRaises(ConfigError, read, parse("{addresses: [x], prt: 1}", "f.yaml", []))
+        self.assertEqual([problem.path for problem in error.problems], ["", "addresses[0]", "prt"])
 
     def test_mapping(self) -> None:
         read = parse("{a: 1}", "f.yaml", [])

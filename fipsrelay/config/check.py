@@ -8,6 +8,7 @@ import sys
 import attrs
 import yaml
 
+from fipsrelay.config import proxies, values
 from fipsrelay.config.load import load_file
 from fipsrelay.config.model import Config
 from fipsrelay.errors import ConfigError
@@ -40,9 +41,16 @@ def summary(config: Config) -> str:
 
 
 def expanded(config: Config) -> str:
-    """A configuration as YAML that needs neither preset nor environment: loaded again it is the same."""
+    """A configuration as YAML that needs neither preset nor environment: loaded again it is the same.
+
+    But for the proxy's password: ``***`` stands there instead, so that the text can be shown.
+    """
     document = attrs.asdict(config)
     for section in ("upstreams", "intakes"):
         for entry in document[section].values():
             del entry["name"]
+    egress = config.egress
+    document["resolver"]["nameservers"] = [values.joined(*server) for server in config.resolver.nameservers]
+    document["egress"]["proxy"] = proxies.written(egress.proxy) if egress.proxy else None
+    document["egress"]["password_file"] = egress.password_file or None
     return yaml.safe_dump(document, sort_keys=False).rstrip()

@@ -20,16 +20,16 @@ from typing import Final
 import attrs
 
 from fipsrelay.config import sections, values
-from fipsrelay.config.model import Config, Fips, Limits, Resolver, Timeouts, Tls
+from fipsrelay.config.model import Config, Fips, Limits, Probes, Resolver, Timeouts, Tls
 from fipsrelay.config.nodes import Node, merge, parse
-from fipsrelay.config.values import one_of, settings
+from fipsrelay.config.values import Readers, one_of, settings
 from fipsrelay.errors import ConfigError, Problem
 
 DEFAULT_SITE: Final = "ddog-gov.com"
 PRESETS: Final = Path(__file__).with_name("presets")
 MAXIMUM_BYTES: Final = 256 * 1024
 NO_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType({})
-_SECTIONS: Final = ("listen", "fips", "tls", "resolver", "upstreams", "intakes", "timeouts", "limits")
+_SECTIONS: Final = tuple(field.name for field in attrs.fields(Config) if field.name != "site")
 
 
 def load_file(path: str, environ: Mapping[str, str] = NO_ENVIRONMENT) -> Config:
@@ -97,7 +97,13 @@ def _with_preset(root: Node, problems: list[Problem]) -> Node:
 
 
 def _config(root: Node, environ: Mapping[str, str], problems: list[Problem]) -> Config:
-    readers = {"preset": _preset_name, "site": values.site, **dict.fromkeys(_SECTIONS, values.mapping)}
+    readers: Readers = {
+        "preset": _preset_name,
+        "site": values.site,
+        **dict.fromkeys(_SECTIONS, values.mapping),
+        # The proxy's URL may stand there by mistake.
+        "egress": values.private(values.mapping, "a mapping (KEY: VALUE)"),
+    }
     top = settings(root, readers, problems)
     site = top.get("site", DEFAULT_SITE)
     nodes = {name: top.get(name, Node(None, root.file, 0, name)) for name in _SECTIONS}
@@ -108,6 +114,8 @@ def _config(root: Node, environ: Mapping[str, str], problems: list[Problem]) -> 
         fips=Fips(**settings(nodes["fips"], sections.FIPS, problems)),
         tls=Tls(**settings(nodes["tls"], sections.TLS, problems)),
         resolver=Resolver(**settings(nodes["resolver"], sections.RESOLVER, problems)),
+        egress=sections.egress(nodes["egress"], problems),
+        probes=Probes(**settings(nodes["probes"], sections.PROBES, problems)),
         upstreams=sections.upstreams(nodes["upstreams"], site, problems),
         intakes=sections.intakes(nodes["intakes"], nodes["upstreams"], listen.port_range_start, problems),
         timeouts=Timeouts(**settings(nodes["timeouts"], sections.TIMEOUTS, problems)),

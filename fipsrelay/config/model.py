@@ -52,9 +52,77 @@ class Tls:
 
 @attrs.frozen
 class Resolver:
-    """How names are looked up; ``refresh`` is the time from an answer to the next question, in seconds."""
+    """How names are looked up.
+
+    Attributes:
+        refresh: from an answer to the next question, in seconds.
+        nameservers: whom to ask, as (IP address, port), instead of the system's resolver; empty for the system's.
+    """
 
     refresh: float = 30.0
+    nameservers: tuple[tuple[str, int], ...] = ()
+
+
+@attrs.frozen
+class Probes:
+    """How servers are checked while no request does it, and what counts as up and down.
+
+    Attributes:
+        enabled: whether they are.
+        interval: seconds between two checks of a server.
+        fall: failures in a row that take a server down.
+        rise: successes in a row that bring it up again.
+    """
+
+    enabled: bool = True
+    interval: float = 10.0
+    fall: int = 3
+    rise: int = 1
+
+
+@attrs.frozen
+class Proxy:
+    """A forward proxy that is asked with CONNECT.
+
+    Attributes:
+        host: name or IP address.
+        port: TCP port.
+        user: for Basic authentication; empty for none.
+        password: its password, unless it stands in a file.
+    """
+
+    host: str
+    port: int
+    user: str = ""
+    password: str = attrs.field(default="", repr=False)
+
+
+@attrs.frozen
+class Egress:
+    """The way out of the network.
+
+    Attributes:
+        proxy: or None to go straight.
+        password_file: absolute path of a file whose first line is the proxy's password; empty for none.
+        no_proxy: host names (with all below them), IP addresses and networks that need no proxy, or ``*`` for all.
+    """
+
+    proxy: Proxy | None = None
+    password_file: str = ""
+    no_proxy: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Retries:
+    """Which requests may be sent again.
+
+    Attributes:
+        replay: also those that an upstream may have read; it may then get them twice.
+        replay_size: bytes of a request that are kept for it; larger ones are not sent again.
+    """
+
+    replay: bool = False
+    replay_size: int = 256 * 1024
 
 
 @attrs.frozen
@@ -67,6 +135,7 @@ class Upstream:
         port: TCP port.
         addresses: IP addresses that replace DNS; empty to resolve ``host``.
         outside_site: the operator's word that ``host`` may lie outside the site.
+        retries: of its requests.
     """
 
     name: str
@@ -74,6 +143,7 @@ class Upstream:
     port: int = 443
     addresses: tuple[str, ...] = ()
     outside_site: bool = False
+    retries: Retries = Retries()
 
 
 @attrs.frozen
@@ -136,6 +206,8 @@ class Config:
     fips: Fips
     tls: Tls
     resolver: Resolver
+    egress: Egress
+    probes: Probes
     upstreams: Mapping[str, Upstream]
     intakes: Mapping[str, Intake]
     timeouts: Timeouts

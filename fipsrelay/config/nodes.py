@@ -85,7 +85,8 @@ class Node:
 
 
 def shown(text: str) -> str:
-    """A quoted excerpt that fits on one line of a log, without control characters."""
+    """A quoted excerpt for one line of a log: no control characters, and nothing that may be a URL's password."""
+    text = re.sub(r".*@", "…@", text, flags=re.DOTALL)
     return f"'{_printable(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + '…')}'"
 
 

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import attrs
 
-from fipsrelay.config import values
-from fipsrelay.config.model import Intake, Listen, Route, Timeouts, Upstream
+from fipsrelay.config import proxies, values
+from fipsrelay.config.model import Egress, Intake, Listen, Retries, Route, Timeouts, Upstream
 from fipsrelay.config.nodes import Node, shown
-from fipsrelay.config.values import Readers, collected, each, file_or, one_of, port, seconds, settings, whole
+from fipsrelay.config.values import Readers, collected, each, file_or, one_of, port, record, seconds, settings, whole
 from fipsrelay.errors import ConfigError, Problem
 
 VARIABLES: Final = {"port_range_start": "DD_FIPS_PORT_RANGE_START", "addresses": "DD_FIPS_LOCAL_ADDRESS"}
@@ -30,7 +30,20 @@ FIPS: Final[Readers] = {
     "unlisted_module": one_of("refuse", "warn"),
 }
 TLS: Final[Readers] = {"trust": file_or("system"), "minimum_version": one_of("1.2", "1.3")}
-RESOLVER: Final[Readers] = {"refresh": seconds(1)}
+RESOLVER: Final[Readers] = {"refresh": seconds(1), "nameservers": each(values.nameserver)}
+EGRESS: Final[Readers] = {
+    "proxy": proxies.read,
+    # Whoever takes it for the place of the password finds no password in the log.
+    "password_file": values.private(values.file, "the absolute path of a file"),
+    "no_proxy": each(values.exempt),
+}
+PROBES: Final[Readers] = {
+    "enabled": values.flag,
+    "interval": seconds(1),
+    "fall": whole(1, 100),
+    "rise": whole(1, 100),
+}
+RETRIES: Final[Readers] = {"replay": values.flag, "replay_size": whole(0, 16 * 1024 * 1024)}
 TIMEOUTS: Final[Readers] = {
     **{field.name: seconds() for field in attrs.fields(Timeouts)},
     "tunnel": seconds(high=24 * values.HOUR),
@@ -64,6 +77,21 @@ def listen(section: Node, environ: Mapping[str, str], problems: list[Problem]) -
     return listen
 
 
+def egress(section: Node, problems: list[Problem]) -> Egress:
+    """The section ``egress``; a password file needs a proxy, a user, and no other password."""
+    egress = Egress(**settings(section, EGRESS, problems))
+    if not egress.password_file or _is_wrong(problems, "egress.proxy"):
+        return egress
+    node = section.entries()["password_file"]
+    if egress.proxy is None:
+        problems.append(node.problem("there is no proxy for this password; allowed: beside egress.proxy"))
+    elif not egress.proxy.user:
+        problems.append(node.problem("egress.proxy has no user for this password; allowed: http://USER@HOST:PORT"))
+    elif egress.proxy.password:
+        problems.append(node.problem("egress.proxy holds a password too; allowed: one of the two"))
+    return egress
+
+
 def upstreams(section: Node, site: str, problems: list[Problem]) -> dict[str, Upstream]:
     """The section ``upstreams``; hosts outside the site need the operator's word."""
     readers: Readers = {
@@ -71,6 +99,7 @@ def upstreams(section: Node, site: str, problems: list[Problem]) -> dict[str, Up
         "port": port,
         "addresses": each(values.address),
         "outside_site": values.flag,
+        "retries": record(Retries, RETRIES),
     }
     found = {}
     for name, node in _named(section, problems).items():
@@ -139,16 +168,10 @@ def _named(section: Node, problems: list[Problem]) -> dict[str, Node]:
 
 def _routes(upstream: Callable[[Node], str]) -> Callable[[Node], tuple[Route, ...]]:
     readers: Readers = {"path_prefix": values.path_prefix, "upstream": upstream}
-
-    def route(node: Node) -> Route:
-        problems: list[Problem] = []
-        given = settings(node, readers, problems, required=readers)
-        if problems:
-            raise ConfigError(tuple(problems))
-        return Route(**given)
+    read = each(record(Route, readers, required=readers))
 
     def routes(node: Node) -> tuple[Route, ...]:
-        found = each(route)(node)
+        found = read(node)
         seen: set[str] = set()
         problems = []
         for item, route_found in zip(node.items(), found, strict=True):

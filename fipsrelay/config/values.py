@@ -6,9 +6,11 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from ipaddress import ip_address as parse_address
 from typing import Any, Final, TypeVar
+
+import attrs
 
 from fipsrelay.config.nodes import Node, shown
 from fipsrelay.errors import ConfigError, Problem
@@ -25,6 +27,7 @@ _MILLISECONDS: Final = {"ms": 1.0, "s": 1000.0, "": 1000.0, "m": 60_000.0, "h": 
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # A last label of digits alone would be read as an IPv4 address by some resolvers.
 _HOST: Final = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}")
+_ENDPOINT: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*:[^\[\]]*)\]|(?P<host>[^:\[\]]+))(?::(?P<port>[0-9]+))?")
 _SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}")
 # Visible ASCII without "?" and "#": no path of a request has these.
 _PATH_PREFIX: Final = re.compile(r"/[!-\"$->@-~]*")
@@ -86,10 +89,35 @@ def each(read: Callable[[Node], T]) -> Callable[[Node], tuple[T, ...]]:
     return items
 
 
+def record(kind: Callable[..., T], readers: Readers, required: Iterable[str] = ()) -> Callable[[Node], T]:
+    """A reader of mappings with fixed keys; ``kind`` makes a value of what is written."""
+
+    def value(node: Node) -> T:
+        problems: list[Problem] = []
+        given = settings(node, readers, problems, required)
+        if problems:
+            raise ConfigError(tuple(problems))
+        return kind(**given)
+
+    return value
+
+
 def mapping(node: Node) -> Node:
     """The node itself, which must be a mapping."""
     node.entries()
     return node
+
+
+def private(read: Callable[[Node], T], allowed: str) -> Callable[[Node], T]:
+    """A reader whose messages do not show what was found: it may hold a password."""
+
+    def value(node: Node) -> T:
+        try:
+            return read(node)
+        except ConfigError:
+            raise ConfigError((node.problem(f"found something else (not shown); allowed: {allowed}"),)) from None
+
+    return value
 
 
 def whole(low: int, high: int) -> Callable[[Node], int]:
@@ -177,6 +205,56 @@ def address(node: Node) -> str:
     return str(found)
 
 
+def endpoint(text: str) -> tuple[str, str]:
+    """Host and port of ``HOST``, ``HOST:PORT``, ``[IPV6]`` or ``[IPV6]:PORT``, not judged yet.
+
+    The host comes without brackets, the port is empty when there is none, and both are for any other text.
+    """
+    match = _ENDPOINT.fullmatch(text)
+    return (match["ipv6"] or match["host"], match["port"] or "") if match else ("", "")
+
+
+def joined(host: str, port: int) -> str:
+    """The text that ``endpoint`` takes apart."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def nameserver(node: Node) -> tuple[str, int]:
+    """A name server's IP address and port, 53 by default. No name: nobody could look it up."""
+    allowed = "an IP address, also with a port: 192.0.2.53, 192.0.2.53:5353 or '[2001:db8::53]:53'"
+    text = node.text(allowed)
+    bare_ipv6 = text.count(":") > 1 and not text.startswith("[")
+    machine, number = (text, "") if bare_ipv6 else endpoint(text)
+    try:
+        return address(attrs.evolve(node, content=machine)), port(attrs.evolve(node, content=number or "53"))
+    except ConfigError as error:
+        raise node.wrong(allowed) from error
+
+
+def machine(node: Node) -> str:
+    """A host name or the IP address of one machine, in its usual form."""
+    allowed = "a host name or an IP address"
+    text = node.text(allowed).lower()
+    if _HOST.fullmatch(text):
+        return text
+    return address(node)
+
+
+def exempt(node: Node) -> str:
+    """Whom ``no_proxy`` exempts: ``*``, a host name with or without a leading dot, an IP address or a network."""
+    allowed = "*, a host name (with all below it), an IP address or a network such as 192.0.2.0/24"
+    text = node.text(allowed).lower()
+    if text == "*" or _HOST.fullmatch(text.removeprefix(".")):
+        return text
+    if "/" not in text or "%" in text:
+        return str(_parsed(node, allowed))
+    try:
+        # Strict: 192.0.2.7/24 may have been meant as one address.
+        return str(ip_network(text))
+    except ValueError as error:
+        raise node.wrong(allowed) from error
+
+
 def local_addresses(node: Node) -> tuple[str, ...]:
     """An IP address to listen on; ``localhost`` stands for both loopback addresses, because agents may use either."""
     allowed = "an IP address or localhost"
@@ -218,13 +296,22 @@ def site(node: Node) -> str:
     return text
 
 
+def file(node: Node) -> str:
+    """The absolute path of a file."""
+    allowed = "the absolute path of a file"
+    text = node.text(allowed)
+    if not _is_path(text):
+        raise node.wrong(allowed)
+    return text
+
+
 def file_or(word: str) -> Callable[[Node], str]:
     """A reader of absolute paths, or of one word that stands for none."""
     allowed = f"{word} or the absolute path of a file"
 
     def path(node: Node) -> str:
         text = node.text(allowed)
-        if text != word and not (text.startswith("/") and text.isprintable() and not text.endswith("/")):
+        if text != word and not _is_path(text):
             raise node.wrong(allowed)
         return text
 
@@ -247,6 +334,10 @@ def path_prefix(node: Node) -> str:
     if not _PATH_PREFIX.fullmatch(text):
         raise node.wrong(allowed)
     return text
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith("/") and text.isprintable() and not text.endswith("/")
 
 
 def _parsed(node: Node, allowed: str) -> IPv4Address | IPv6Address:

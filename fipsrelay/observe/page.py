@@ -1,25 +1,43 @@
-"""The statistics page: plain text, read-only. Shows ``counters`` and what the gate found; knows nothing of sockets."""
+"""The statistics page: plain text, read-only. Shows counters, servers and what the gate found; opens no socket."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from fipsrelay import __version__
 from fipsrelay.counters import Counters
+from fipsrelay.upstream.backend import Backend
+from fipsrelay.upstream.server import Server
 
 
-def render(counters: Counters, facts: tuple[str, ...], now: float) -> str:
+def render(
+    counters: Counters,
+    facts: tuple[str, ...],
+    backends: Mapping[str, Backend],
+    unresolved: Mapping[str, float],
+    wall: float,
+    now: float,
+) -> str:
     """The page's text.
 
     Args:
         counters: of the process.
         facts: what the gate found, one line each.
-        now: seconds of the wall clock.
+        backends: upstreams by name.
+        unresolved: names that do not resolve, and since when.
+        wall: seconds of the wall clock.
+        now: seconds of the clock that servers and names go by.
     """
-    rows = [("intake", "open", "connections", "bytes in", "bytes out", "answers", "errors")]
+    head = f"fipsrelay {__version__}, up {wall - counters.started:.0f} s"
+    lost = [f"{host} has not resolved for {now - since:.0f} s" for host, since in unresolved.items()]
+    return "\n".join((head, *facts, "", *_intakes(counters), "", *_servers(backends, now), *lost, ""))
+
+
+def _intakes(counters: Counters) -> list[str]:
+    rows = [("intake", "open", "connections", "bytes in", "bytes out", "answers", "errors", "retries")]
     for name, intake in counters.intakes.items():
         rows.append(
             (
@@ -30,12 +48,43 @@ def render(counters: Counters, facts: tuple[str, ...], now: float) -> str:
                 str(intake.bytes_out),
                 _counts(intake.requests.items()),
                 _counts(intake.errors.items()),
+                _counts(intake.retries.items()),
             )
         )
+    return _table(rows)
+
+
+def _servers(backends: Mapping[str, Backend], now: float) -> list[str]:
+    rows: list[tuple[str, ...]] = [("server", "address", "state", "for", "outstanding", "free", "last failure")]
+    for name, backend in backends.items():
+        rows += [_server(name, server, now) for server in backend.cluster.servers]
+        if not backend.cluster.servers:
+            rows.append((name, backend.upstream.host, "no address", "-", "-", "-", "-"))
+    return _table(rows)
+
+
+def _server(upstream: str, server: Server, now: float) -> tuple[str, ...]:
+    health = server.health
+    return (
+        f"{upstream}/{server.name}",
+        str(server.place),
+        _state(server),
+        f"{now - health.since:.0f} s",
+        str(server.outstanding),
+        str(len(server.free)),
+        health.reason or "-",
+    )
+
+
+def _state(server: Server) -> str:
+    if not server.health.up:
+        return "DOWN"
+    return "not checked" if server.heard == float("-inf") else "UP"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    head = f"fipsrelay {__version__}, up {now - counters.started:.0f} s"
-    return "\n".join((head, *facts, "", *table, ""))
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _counts(items: object) -> str:

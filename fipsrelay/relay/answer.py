@@ -66,6 +66,12 @@ class Answer:
         self._read_answer = frontend.answers
         self._counts = frontend.counters.requests
         self.head_sent = False
+        self._interim = False
+
+    @property
+    def heard(self) -> bool:
+        """Something of an answer has come from the upstream."""
+        return self.head_sent or self._interim or self._heads.begun
 
     def begin(self, request: Request) -> None:
         """Wait for the answer to ``request``."""
@@ -74,7 +80,7 @@ class Answer:
         self._method = request.method
         self._http10 = request.http10
         self._body: Body | None = None
-        self._rechunk = False
+        self._rechunk = self._interim = False
         self.head_sent = self.done = self.reusable = False
 
     # -- the upstream's stream
@@ -167,6 +173,7 @@ class Answer:
         return framing + b"\r\nConnection: keep-alive" if self._http10 else framing
 
     def _pass_interim(self, status: int, answer: bytes) -> None:
+        self._interim = True
         if status == 101:
             raise MessageError("bad-head", 400, "an upgrade that nobody asked for")
         if not self._http10:  # RFC 9110 §15.2: not for HTTP/1.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fipsrelay.errors import UpstreamError
 from fipsrelay.relay.frontend import Frontend
-from fipsrelay.upstream.connect import Attempt, describe
+from fipsrelay.upstream.connect import describe
+from fipsrelay.upstream.search import RETRIES, Search
 from fipsrelay.wire.deadlines import NEVER
 from fipsrelay.wire.streams import PlainStream, Stream
 from fipsrelay.wire.tls import TlsStream
@@ -24,9 +25,9 @@ class Bridge:
         self.deadline = NEVER
         self.counters = frontend.counters
         self._frontend = frontend
-        self._pool = frontend.pool()
+        self._backend = frontend.backend()
         self._agent: PlainStream
-        self._attempt: Attempt | None = None
+        self._search: Search | None = None
         self._sides: tuple[_AgentSide, _UpstreamSide] | None = None
 
     def makeConnection(self, stream: PlainStream) -> None:
@@ -34,21 +35,25 @@ class Bridge:
         self._agent = stream
         self._frontend.opened(self)
         self._frontend.deadlines.watch(self)
-        self._attempt = self._pool.attempt(self)
-        self._attempt.start()
+        self._search = self._backend.search(self, RETRIES)
+        self._search.start()
 
     def connected(self, stream: TlsStream) -> None:
         """Relay from now on."""
-        self._attempt = None
+        self._search = None
         agent, upstream = self._sides = _AgentSide(self, self._agent), _UpstreamSide(self, stream)
         agent.other, upstream.other = upstream, agent
         self.touch()
         stream.resume()
         self._agent.resume()
 
+    def retrying(self, error: UpstreamError) -> None:
+        """Another server is tried."""
+        self.counters.retries[error.code] += 1
+
     def refused(self, error: UpstreamError) -> None:
         """Raw TCP has no words for this, so the agent sees a reset."""
-        self._attempt = None
+        self._search = None
         self._frontend.failed(error)
         self.abort()
 
@@ -76,11 +81,10 @@ class Bridge:
         self.counters.errors["agent-closed"] += 1
         self.abort()
 
-    def upstream_lost(self, reason: Exception | None) -> None:
+    def upstream_lost(self, where: str, reason: Exception | None) -> None:
         """The upstream's connection broke: the agent must not take this for an end in order."""
-        upstream = self._pool.upstream
-        where = f"{upstream.host}:{upstream.port}"
-        self._frontend.failed(UpstreamError("upstream-closed", 502, upstream.name, where, "answer", describe(reason)))
+        name = self._backend.upstream.name
+        self._frontend.failed(UpstreamError("upstream-closed", 502, name, where, "answer", describe(reason)))
         self.abort()
 
     def abort(self) -> None:
@@ -92,9 +96,9 @@ class Bridge:
 
     def _gone(self) -> None:
         self.deadline = NEVER
-        if self._attempt is not None:
-            self._attempt.cancel()
-            self._attempt = None
+        if self._search is not None:
+            self._search.cancel()
+            self._search = None
         self._frontend.deadlines.forget(self)
         self._frontend.closed(self)
 
@@ -147,9 +151,13 @@ class _AgentSide(_Side):
 
 
 class _UpstreamSide(_Side):
+    def __init__(self, bridge: Bridge, stream: TlsStream) -> None:
+        super().__init__(bridge, stream)
+        self._name = stream.name
+
     def stream_data(self, view: memoryview) -> None:
         self._counters.bytes_out += len(view)
         super().stream_data(view)
 
     def stream_lost(self, reason: Exception | None) -> None:
-        self._bridge.upstream_lost(reason)
+        self._bridge.upstream_lost(self._name, reason)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from fipsrelay.errors import AgentError, MessageError, UpstreamError
 from fipsrelay.relay.answer import JOIN, Answer, local_answer
 from fipsrelay.relay.frontend import Frontend, Request
-from fipsrelay.upstream.connect import Attempt
+from fipsrelay.upstream.search import RETRIES, Search
 from fipsrelay.wire.deadlines import NEVER
 from fipsrelay.wire.heads import HeadReader
 from fipsrelay.wire.http1 import CHUNKED, Body, LengthBody, body_of, encode_chunk, last_chunk
 from fipsrelay.wire.streams import PlainStream
-from fipsrelay.wire.tls import TlsStream
+from fipsrelay.wire.tls import RECORD, TlsStream
 
 # RFC 8446 §6: a fatal handshake_failure alert, in the record version that every TLS client accepts.
 _TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x28"
@@ -51,7 +51,12 @@ class Exchange:
         self._length = 0  # of the request's body, or CHUNKED
         self._body: Body | None = None  # what reads it, while some of it is still to come
         self._ahead = b""  # arrived before it could be used
-        self._attempt: Attempt | None = None
+        # Of the request, all that went upstream so far; None when that is not kept.
+        self._sent: bytes | bytearray | None = None
+        # It is being written, in one record: if that fails, nothing of it went out. Of several the first may have.
+        self._unsent = False
+        self._retries = RETRIES  # that are left for the request
+        self._search: Search | None = None
         self._upstream: TlsStream | None = None
         self._over = False  # no further request is read
         self._linger_until = NEVER
@@ -101,16 +106,16 @@ class Exchange:
         """Let go of everything but the agent's socket."""
         self.deadline = NEVER
         self._over = True
-        self._request = self._body = None
+        self._request = self._body = self._sent = None
         self._frontend.deadlines.forget(self)
         self._drop_upstream()
         self._frontend.closed(self)
 
     def _drop_upstream(self) -> None:
         """The upstream connection is not fit for another request, or nobody waits for it."""
-        if self._attempt is not None:
-            self._attempt.cancel()
-            self._attempt = None
+        if self._search is not None:
+            self._search.cancel()
+            self._search = None
         if self._upstream is not None:
             self._upstream.abort()
             self._upstream = None
@@ -175,7 +180,7 @@ class Exchange:
             self._refuse(AgentError("body-timeout", 408, "the request body stopped arriving"))
         else:
             what = "stopped taking the request" if self._body is not None else "did not answer in time"
-            self._upstream_failed("answer-timeout", 504, "answer", f"the upstream {what}")
+            self._fail(self._error("answer-timeout", 504, f"the upstream {what}"))
 
     def _agent_stalled(self) -> None:
         """The agent does not take its answer."""
@@ -189,10 +194,10 @@ class Exchange:
         while position < length and not self._over:
             if self._request is None:
                 position = self._read_head(view, position)
-            elif self._body is not None:
+            elif self._body is not None and self._search is None:
                 position = self._read_body(self._body, view, position)
             else:
-                self._hold(view, position)  # pipelined: its turn comes after this answer
+                self._hold(view, position)  # nobody takes it yet, or it is pipelined: its turn comes after this answer
                 return
 
     def _hold(self, view: memoryview, position: int) -> None:
@@ -219,17 +224,16 @@ class Exchange:
             return len(view)
         self._request = request
         self._length = length
+        self._retries = RETRIES
         if not request.keep_alive or self._frontend.draining:
             self.closing = True
         self._answer.begin(request)
-        stream = request.pool.take()
+        stream = request.backend.take()
         if stream is not None:
             return self._send_head(stream, view, position)
         self._body = body_of(length) if length else None
         self._hold(view, position)
-        self.deadline = NEVER  # connecting has deadlines of its own
-        self._attempt = request.pool.attempt(self)
-        self._attempt.start()
+        self._connect()
         return len(view)
 
     def _head_begun(self, byte: int) -> None:
@@ -247,11 +251,24 @@ class Exchange:
             end = position + length
             self._body = None
             self.deadline = self._now() + self._timeouts.answer
-            upstream.write(self._head + view[position:end] if length else self._head)
+            self._sent = message = self._head + view[position:end] if length else self._head
+            self._unsent = len(message) <= RECORD
+            upstream.write(message)
+            self._unsent = False
             return end
         self._body = body_of(length)
-        self._send(upstream, self._head)
+        self._send_first(upstream, self._head)
         return position
+
+    def _send_first(self, upstream: TlsStream, data: bytes) -> None:
+        """Send what begins a request, and keep it as far as it may have to be sent again."""
+        self._sent = data
+        self._unsent = len(data) <= RECORD
+        self._write(upstream, data)
+        self._unsent = False
+        request = self._request
+        if self._body is not None and self._upstream is upstream and request is not None:
+            self._sent = bytearray(data) if request.backend.upstream.retries.replay else None
 
     def _read_body(self, body: Body, view: memoryview, position: int) -> int:
         try:
@@ -276,7 +293,13 @@ class Exchange:
         return position
 
     def _send(self, upstream: TlsStream, data: bytes | memoryview) -> None:
-        """Pass a part of the request on; a slow upstream pauses the agent."""
+        """Pass a further part of the request on."""
+        if self._sent is not None:
+            self._keep(data)
+        self._write(upstream, data)
+
+    def _write(self, upstream: TlsStream, data: bytes | memoryview) -> None:
+        """Send to the upstream; a slow one pauses the agent."""
         if self._body is None:
             self.deadline = self._now() + self._timeouts.answer
             upstream.write(data)
@@ -289,17 +312,36 @@ class Exchange:
 
     # -- the upstream connection
 
+    def _connect(self) -> None:
+        """Look for an upstream connection; the request waits."""
+        assert self._request is not None
+        self.deadline = NEVER  # a search has deadlines of its own
+        self._search = self._request.backend.search(self, self._retries)
+        self._search.start()
+
     def connected(self, stream: TlsStream) -> None:
         """A new upstream connection is ready: go on with what is waiting."""
-        self._attempt = None
+        self._search = None
         ahead, self._ahead = memoryview(self._ahead), b""
         self._agent.resume()
         stream.resume()
-        self._read(ahead, self._send_head(stream, ahead, 0))
+        position = 0
+        if self._sent is None:
+            position = self._send_head(stream, ahead, 0)
+        else:
+            self._upstream = stream
+            stream.user = self._answer
+            self._send_first(stream, bytes(self._sent))
+        self._read(ahead, position)
+
+    def retrying(self, error: UpstreamError) -> None:
+        """After this failure there is another try."""
+        self._retries -= 1
+        self._counters.retries[error.code] += 1
 
     def refused(self, error: UpstreamError) -> None:
         """There is no upstream connection to be had."""
-        self._attempt = None
+        self._search = None
         self._fail(error)
 
     def upstream_drained(self) -> None:
@@ -317,10 +359,30 @@ class Exchange:
             self._agent.resume()
         self._settle()
 
-    def _upstream_failed(self, code: str, status: int, step: str, detail: str) -> None:
+    def _error(self, code: str, status: int, detail: str) -> UpstreamError:
         assert self._request is not None
-        upstream = self._request.pool.upstream
-        self._fail(UpstreamError(code, status, upstream.name, f"{upstream.host}:{upstream.port}", step, detail))
+        assert self._upstream is not None
+        return UpstreamError(code, status, self._request.backend.upstream.name, self._upstream.name, "answer", detail)
+
+    # -- sending again
+
+    def _keep(self, data: bytes | memoryview) -> None:
+        """Keep what goes upstream, within the bound."""
+        assert self._request is not None
+        assert isinstance(self._sent, bytearray)
+        if len(self._sent) + len(data) <= self._request.backend.upstream.retries.replay_size:
+            self._sent += data
+        else:
+            self._sent = None
+
+    def _may_be_sent_again(self, request: Request) -> bool:
+        """Only what the upstream cannot have read, or what may arrive twice; and only while all of it is here."""
+        sent, retries = self._sent, request.backend.upstream.retries
+        if sent is None or not self._retries or self._answer.heard:
+            return False
+        if self._unsent or request.method in (b"GET", b"HEAD"):
+            return True
+        return retries.replay and len(sent) <= retries.replay_size
 
     def _fail(self, error: UpstreamError) -> None:
         """The request cannot be completed: say so, if the agent has heard nothing yet."""
@@ -383,8 +445,16 @@ class Exchange:
 
     def answer_failed(self, code: str, detail: str) -> None:
         """The upstream's answer is broken or cut."""
-        if self._request is not None:
-            self._upstream_failed(code, 502, "answer", detail)
+        request = self._request
+        if request is None:
+            return
+        error = self._error(code, 502, detail)
+        if code == "upstream-closed" and self._may_be_sent_again(request):
+            self._drop_upstream()
+            self.retrying(error)
+            self._connect()
+        else:
+            self._fail(error)
 
     def _settle(self) -> None:
         """Go on to the next request if both directions are complete and the upstream has taken everything."""
@@ -396,10 +466,10 @@ class Exchange:
                 return
             self._upstream = None
             if answer.reusable:
-                request.pool.give_back(stream)
+                stream.keeper.give_back()
             else:
                 stream.close()
-        self._request = None
+        self._request = self._sent = None
         answer.head_sent = False
         if not self.closing:
             self._next()
@@ -454,7 +524,7 @@ class Exchange:
         To close a socket with unread bytes would reset it, and the agent might lose its answer.
         """
         self._over = True
-        self._request = self._body = None
+        self._request = self._body = self._sent = None
         self._ahead = b""
         now = self._now()
         self._linger_until = now + _LINGER

@@ -11,16 +11,17 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from fipsrelay.config.model import Intake, Limits, Timeouts
-from fipsrelay.counters import IntakeCounters
+from fipsrelay.counters import IntakeCounters, Repeats
 from fipsrelay.errors import AgentError, UpstreamError
 from fipsrelay.relay.room import Room
 from fipsrelay.relay.routes import Routes
-from fipsrelay.upstream.pool import Pool
+from fipsrelay.upstream.backend import Backend
 from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.http1 import ResponseHead, parse_request, parse_response
 from fipsrelay.wire.known import Known
 
 _ANSWERS = 16  # heads that are remembered; the largest have 64 KB
+_QUIET = 10.0  # seconds in which the same failure is not logged again
 
 _log = Logger()
 
@@ -43,13 +44,13 @@ class Request:
         method: as sent.
         http10: whether the agent speaks HTTP/1.0.
         keep_alive: whether it wants its connection kept.
-        pool: where the request goes.
+        backend: where the request goes.
     """
 
     method: bytes
     http10: bool
     keep_alive: bool
-    pool: Pool
+    backend: Backend
 
 
 class Frontend:
@@ -57,7 +58,7 @@ class Frontend:
 
     Args:
         intake: its configuration.
-        pools: of all upstreams, by name.
+        backends: all upstreams, by name.
         counters: where to count.
         timeouts, limits: of the configuration.
         deadlines: who watches the time.
@@ -73,7 +74,7 @@ class Frontend:
     def __init__(
         self,
         intake: Intake,
-        pools: Mapping[str, Pool],
+        backends: Mapping[str, Backend],
         counters: IntakeCounters,
         timeouts: Timeouts,
         limits: Limits,
@@ -88,23 +89,24 @@ class Frontend:
         self.deadlines = deadlines
         self.reactor = reactor
         self.draining = False
-        self._pools = pools
+        self._backends = backends
         self._routes = Routes(intake)
         self._connections: set[AgentConnection] = set()
         self._room = room
         self._drained: Deferred[None] | None = None
+        self._failures = Repeats(_QUIET)
         self.requests = Known(self._read_request)
         # The same answer comes again and again within a second, until its Date changes.
         self.answers = lru_cache(_ANSWERS)(self._read_answer)
 
-    def pool(self, target: bytes = b"") -> Pool:
+    def backend(self, target: bytes = b"") -> Backend:
         """Where a request for ``target`` goes; without one, where the port's bytes go."""
-        return self._pools[self._routes.choose(target)]
+        return self._backends[self._routes.choose(target)]
 
     def _read_request(self, data: bytes) -> tuple[Request, int, bytes]:
         head = parse_request(data, self.limits.header_lines)
-        pool = self.pool(head.target)
-        return Request(head.method, head.http10, head.keep_alive, pool), head.body, head.rebuild(pool.host)
+        backend = self.backend(head.target)
+        return Request(head.method, head.http10, head.keep_alive, backend), head.body, head.rebuild(backend.host)
 
     def _read_answer(self, data: bytes) -> tuple[ResponseHead, bytes]:
         head = parse_response(data, b"GET", self.limits.header_lines)
@@ -128,8 +130,13 @@ class Frontend:
     def failed(self, error: UpstreamError | AgentError) -> None:
         """Count and log a failure; the one place where it is logged."""
         self.counters.errors[error.code] += 1
-        write = _log.warn if isinstance(error, UpstreamError) else _log.info
-        write("{intake}: {error} [{code}]", intake=self.intake.name, error=str(error), code=error.code)
+        upstream = error.upstream if isinstance(error, UpstreamError) else None
+        held = self._failures.admit((error.code, upstream), self.deadlines.now())
+        if held is None:
+            return
+        write = _log.info if upstream is None else _log.warn
+        more = f", and {held} more like it" if held else ""
+        write("{intake}: {error} [{code}]{more}", intake=self.intake.name, error=str(error), code=error.code, more=more)
 
     def drain(self) -> Deferred[None]:
         """Let requests finish and take no further ones; fires when no connection is left."""

@@ -1,4 +1,4 @@
-"""One attempt to reach an upstream: resolve, connect, handshake, verify, judge. What comes out may carry payload."""
+"""One attempt to reach one server: connect, shake hands, verify, judge. What comes out may carry payload."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import attrs
 from OpenSSL import SSL
 
-from fipsrelay.config.model import Timeouts, Tls, Upstream
+from fipsrelay.config.model import Timeouts, Tls
 from fipsrelay.crypto import context as crypto
 from fipsrelay.crypto.policy import judge
-from fipsrelay.errors import UpstreamError
+from fipsrelay.errors import FipsrelayError, UpstreamError
 from fipsrelay.upstream.names import Names
+from fipsrelay.upstream.tunnel import Tunnel
 from fipsrelay.wire.deadlines import NEVER, Deadlines
 from fipsrelay.wire.streams import ReadBuffer
 from fipsrelay.wire.tls import TlsStream
@@ -42,79 +43,177 @@ class Means:
     timeouts: Timeouts
     names: Names
 
+    def attempt(self, place: Place, upstream: str, user: AttemptUser) -> Attempt:
+        """A way to one server; ``start`` it."""
+        return Attempt(place, upstream, self, user)
 
-class Caller(Protocol):
-    """Who asked for a connection; exactly one of the two is called."""
 
-    def connected(self, stream: TlsStream) -> None:
+@attrs.frozen
+class Gateway:
+    """A forward proxy to go through.
+
+    Attributes:
+        host: name or IP address.
+        port: TCP port.
+        authorization: the value of Proxy-Authorization, or None.
+    """
+
+    host: str
+    port: int
+    authorization: bytes | None = attrs.field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return label(self.host, self.port)
+
+
+@attrs.frozen
+class Place:
+    """Where a server is.
+
+    Attributes:
+        host: verified in the certificate, sent as SNI.
+        port: TCP port.
+        address: an IP address; the host again where a gateway looks it up.
+        gateway: to go through, or None.
+    """
+
+    host: str
+    port: int
+    address: str
+    gateway: Gateway | None = None
+
+    def __str__(self) -> str:
+        return label(self.address, self.port)
+
+
+def label(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class AttemptUser(Protocol):
+    """Who wants a connection. After ``attempt_reached``, or without it, exactly one of the other two is called."""
+
+    def attempt_reached(self, attempt: Attempt) -> None:
+        """TCP is up, through the gateway if there is one."""
+
+    def attempt_ready(self, attempt: Attempt, stream: TlsStream) -> None:
         """Verified and judged; not reading yet."""
 
-    def refused(self, error: UpstreamError) -> None:
-        """No address of the upstream could be used; ``error`` is the last one's."""
+    def attempt_failed(self, attempt: Attempt, error: UpstreamError) -> None:
+        """It came to nothing."""
 
 
 class Attempt:
-    """Tries an upstream's addresses one after the other."""
+    """Tries to reach one server.
 
-    def __init__(self, upstream: Upstream, means: Means, caller: Caller) -> None:
+    Args:
+        place: where it is.
+        upstream: a name, for what is said about failures.
+        means: how connections are made.
+        user: who hears of the outcome.
+
+    Attributes:
+        began: when it was started.
+    """
+
+    def __init__(self, place: Place, upstream: str, means: Means, user: AttemptUser) -> None:
         self.deadline = NEVER
+        self.began = means.deadlines.now()
+        self._place = place
         self._upstream = upstream
         self._means = means
-        self._caller: Caller | None = caller
-        self._addresses: list[str] = []
-        self._address = f"{upstream.host}:{upstream.port}"
-        self._step = "resolve"
+        self._user: AttemptUser | None = user
+        self._step = "connect"
         self._stream: TlsStream | None = None
-        self._error: UpstreamError | None = None
+        self._tunnel: Tunnel | None = None
+        self._others: list[str] = []  # addresses of the gateway that have not been tried
 
     def start(self) -> None:
-        """Begin; the caller may hear before this returns."""
+        """Begin; the user may hear before this returns."""
         self._means.deadlines.watch(self)
-        if self._upstream.addresses:
-            self._resolved(self._upstream.addresses)
+        self.deadline = self.began + self._means.timeouts.connect
+        gateway = self._place.gateway
+        if gateway is None:
+            self._connect(self._place.address)
         else:
-            self.deadline = self._means.deadlines.now() + self._means.timeouts.connect
-            self._means.names.find(self._upstream.host).addCallback(self._resolved)
+            self._step = "proxy"
+            self._means.names.find(gateway.host).addCallback(self._gateway_found)
 
     def cancel(self) -> None:
-        """The caller is gone; it hears nothing more."""
-        self._caller = None
+        """Nobody waits any more; the user hears nothing more."""
+        self._user = None
         self._end()
 
-    # -- deadlines and stream callbacks
+    # -- deadlines
 
     def expired(self) -> None:
-        if self._step == "resolve":
-            self._fail("resolve", 503, "the name was not resolved in time")
+        if self._step == "proxy":
+            self._fail("proxy-timeout", 503, f"the proxy {self._place.gateway} did not answer in time")
         elif self._step == "connect":
-            timeout = int(self._means.timeouts.connect * 1000)
-            self._fail("connect-timeout", 503, f"Layer4 timeout, check duration: {timeout}ms")
+            self._fail("connect-timeout", 503, "Layer4 timeout")
         else:
-            self._fail("tls-timeout", 502, "Layer6 timeout: the TLS handshake did not finish in time")
+            self._fail("tls-timeout", 502, "Layer6 timeout")
+
+    # -- the gateway
+
+    def _gateway_found(self, addresses: tuple[str, ...]) -> None:
+        if self._user is None:
+            return
+        if addresses:
+            self._others = list(addresses[1:])
+            self._connect(addresses[0])
+        else:
+            self._fail("proxy-resolve", 503, f"the proxy {self._place.gateway} has no address (DNS)")
+
+    def tunnel_connected(self) -> None:
+        """The gateway may still say no, but it will say so at its other addresses too."""
+        self._others.clear()
+
+    def tunnel_ready(self, sock: socket.socket) -> None:
+        self._tunnel = None
+        self._step = "handshake"
+        self._shake(sock)
+
+    def tunnel_refused(self, status: int, reason: str) -> None:
+        self._tunnel = None
+        code = "proxy-auth" if status == 407 else "proxy-refused"
+        self._fail(code, 503, f"the proxy {self._place.gateway} answered CONNECT with {status} {reason}".rstrip())
+
+    def tunnel_lost(self, reason: Exception | None) -> None:
+        self._tunnel = None
+        if self._others:
+            self._connect(self._others.pop(0))
+            return
+        self._fail("proxy-connect", 503, f"the proxy {self._place.gateway}: {describe(reason)}")
+
+    # -- the stream
 
     def stream_connected(self) -> None:
         self._step = "handshake"
         self.deadline = self._means.deadlines.now() + self._means.timeouts.handshake
+        if self._user is not None:
+            self._user.attempt_reached(self)
 
     def stream_ready(self) -> None:
         stream = self._stream
         assert stream is not None
         connection = stream.connection
         self._step = "identity"
-        problem = crypto.identity_error(connection, self._upstream.host)
+        problem = crypto.identity_error(connection, self._place.host)
         if problem:
-            self._fail("identity", 502, problem)
+            self._fail("identity", 502, _layer6(problem))
             return
         self._step = "policy"
         broken = judge(crypto.examine(connection), self._means.tls.minimum_version)
         if broken:
-            self._fail("policy", 502, "; ".join(broken))
+            self._fail("policy", 502, _layer6("; ".join(broken)))
             return
-        caller, self._caller = self._caller, None
+        user, self._user = self._user, None
         self._stream = None
         self._end()
-        if caller is not None:
-            caller.connected(stream)
+        if user is not None:
+            user.attempt_ready(self, stream)
         else:
             stream.close()
 
@@ -123,68 +222,60 @@ class Attempt:
         if self._step == "connect":
             number = reason.errno if isinstance(reason, OSError) else None
             code = "connect-refused" if number == errno.ECONNREFUSED else "connect"
-            text = os.strerror(number) if number else str(reason)
-            self._fail(code, 503, f'Layer4 connection problem, info: "{text}"')
+            self._fail(code, 503, f'Layer4 connection problem, info: "{describe(reason)}"')
             return
         why = crypto.verification_error(stream.connection) if stream is not None else None
         if why:
-            self._fail("certificate", 502, f"Layer6 invalid response: certificate refused, {why}")
+            self._fail("certificate", 502, _layer6(f"certificate refused, {why}"))
         else:
-            self._fail("tls", 502, f"Layer6 invalid response: {describe(reason)}")
+            self._fail("tls", 502, _layer6(describe(reason)))
 
     # -- steps
 
-    def _resolved(self, addresses: tuple[str, ...]) -> None:
-        if self._caller is None:
-            return
-        self._addresses = list(addresses)
-        if not self._addresses:
-            self._fail("resolve", 503, f"{self._upstream.host} has no address (DNS)")
-            return
-        self._next()
-
-    def _next(self) -> None:
-        address = self._addresses.pop(0)
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._address = f"[{address}]:{self._upstream.port}" if ":" in address else f"{address}:{self._upstream.port}"
-        self._step = "connect"
+    def _connect(self, address: str) -> None:
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         except OSError as error:
-            self.stream_lost(error)
+            self._fail("local", 503, f"no socket: {describe(error)}")
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        number = sock.connect_ex((address, self._upstream.port))
+        gateway = self._place.gateway
+        number = sock.connect_ex((address, gateway.port if gateway else self._place.port))
         if number not in (0, errno.EINPROGRESS):
             sock.close()
-            self.stream_lost(OSError(number, os.strerror(number)))
-            return
+            reason = OSError(number, os.strerror(number))
+            self.tunnel_lost(reason) if gateway else self.stream_lost(reason)
+        elif gateway:
+            means, target = self._means, str(self._place).encode("ascii")
+            self._tunnel = Tunnel(sock, means.reactor, means.buffer, target, gateway.authorization, self)
+            self._tunnel.start()
+        else:
+            self._shake(sock)
+
+    def _shake(self, sock: socket.socket) -> None:
         means = self._means
-        self._stream = TlsStream(sock, means.reactor, means.buffer, means.context, self._upstream.host.encode("ascii"))
-        self.deadline = means.deadlines.now() + means.timeouts.connect
+        self._stream = TlsStream(sock, means.reactor, means.buffer, means.context, self._place.host.encode("ascii"))
         self._stream.start(self)
 
     def _fail(self, code: str, status: int, detail: str) -> None:
-        self.deadline = NEVER
-        if self._stream is not None:
-            self._stream.abort()
-            self._stream = None
-        self._error = UpstreamError(code, status, self._upstream.name, self._address, self._step, detail)
-        if self._addresses:
-            self._next()
-            return
-        caller, self._caller = self._caller, None
+        error = UpstreamError(code, status, self._upstream, str(self._place), self._step, detail)
+        user, self._user = self._user, None
         self._end()
-        if caller is not None:
-            caller.refused(self._error)
+        if user is not None:
+            user.attempt_failed(self, error)
 
     def _end(self) -> None:
         self.deadline = NEVER
         self._means.deadlines.forget(self)
-        if self._stream is not None:
-            self._stream.abort()
-            self._stream = None
+        for half in (self._tunnel, self._stream):
+            if half is not None:
+                half.abort()
+        self._tunnel = self._stream = None
+
+
+def _layer6(what: str) -> str:
+    return f'Layer6 invalid response, info: "{what}"'
 
 
 def describe(reason: Exception | None) -> str:
@@ -195,4 +286,6 @@ def describe(reason: Exception | None) -> str:
         return "; ".join(str(entry[-1]) for entry in reason.args[0])  # the cause comes first
     if isinstance(reason, OSError) and reason.errno:
         return os.strerror(reason.errno)
+    if isinstance(reason, FipsrelayError):
+        return str(reason)
     return type(reason).__name__

@@ -181,7 +181,7 @@ class Stream:
 
 
 class PlainStream(Stream):
-    """A connected TCP socket."""
+    """A TCP socket. While it is still connecting, writes are kept and go out afterwards."""
 
     def __init__(self, sock: socket.socket, reactor: Any, buffer: ReadBuffer) -> None:
         super().__init__(sock, reactor, buffer)
@@ -202,6 +202,16 @@ class PlainStream(Stream):
         if sent == len(data):
             return True
         return self._keep(data[sent:])
+
+    def detach(self) -> socket.socket:
+        """The open socket, for another use; the stream is over, and nothing may be unsent."""
+        assert self.is_open
+        assert self._unsent is None
+        self._reactor.removeReader(self)
+        self._reactor.removeWriter(self)
+        self.is_open = self.reading = False
+        self.user = None
+        return self.socket
 
     def doRead(self) -> None:
         """Read while the socket keeps giving, within a bound."""

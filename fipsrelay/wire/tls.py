@@ -17,7 +17,7 @@ from OpenSSL._util import ffi, lib
 
 from fipsrelay.wire.streams import READ_ROUNDS, ReadBuffer, Stream
 
-_RECORD = 16384  # the largest TLS record, RFC 8446 §5.1
+RECORD = 16384  # the largest TLS record, RFC 8446 §5.1
 
 _from_buffer = ffi.from_buffer
 _SSL_read = lib.SSL_read
@@ -51,7 +51,8 @@ class TlsStream(Stream):
         server_name: sent as SNI.
 
     Attributes:
-        keeper: who uses the stream when nobody else does; a place for the pool that it belongs to.
+        name: of the peer, for what is said about it.
+        keeper: is told by ``stream_closed`` when the stream has been closed, by either side.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class TlsStream(Stream):
         self._ssl = self.connection._ssl
         # pyOpenSSL turns partial writes on: SSL_write would return after each record, eight times a read.
         lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+        self.name = ""
         self.keeper: Any = None
         self._arrivals = select.poll()
         self._arrivals.register(sock, select.POLLIN)
@@ -111,8 +113,11 @@ class TlsStream(Stream):
         self.abort()
 
     def abort(self, reset: bool = False) -> None:
-        self._connector = self.keeper = None
+        keeper, self.keeper = self.keeper, None
+        self._connector = None
         super().abort(reset)
+        if keeper is not None:
+            keeper.stream_closed()
 
     # -- for the reactor
 
@@ -132,7 +137,7 @@ class TlsStream(Stream):
                     code = _SSL_get_error(ssl, count)
                     break
                 offset += count
-                if count < _RECORD:
+                if count < RECORD:
                     break
             # Before the delivery: its callbacks may use OpenSSL, whose error queue belongs to the thread.
             reason = self._error() if code and code not in (_WANT_READ, _WANT_WRITE, _ZERO_RETURN) else None
@@ -203,6 +208,8 @@ class TlsStream(Stream):
             self._connected = True
             if self._connector is not None:
                 self._connector.stream_connected()
+                if not self.is_open:
+                    return  # its descriptor's number may be another connection's by now
         try:
             self.connection.do_handshake()
         except SSL.WantReadError:

@@ -34,17 +34,24 @@ class TlsPeer:
         serve: called with each connection after its handshake; the connection is closed when it returns. What it raises
             fails the test.
         context: of the server; with None there is no handshake, and ``serve`` gets the plain socket.
+        address, port: to listen on; 0 for any port.
 
     Attributes:
-        port: TCP port on 127.0.0.1.
+        port: its TCP port.
         accepted: TCP connections so far.
         refused: reasons of handshakes that failed.
     """
 
-    def __init__(self, serve: Callable[[Any], None], context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        serve: Callable[[Any], None],
+        context: ssl.SSLContext | None,
+        address: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self._serve = serve
         self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = socket.create_server((address, port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
         self.refused: list[str] = []
@@ -137,6 +144,13 @@ class Stage(SynchronousTestCase):
         self.folder = Path(self.mktemp()).resolve()
         self.folder.mkdir(parents=True)
         self.paths = certificates.write(self.folder, [HOST])
+        self._given: set[int] = set()
+
+    def free_ports(self, count: int) -> list[int]:
+        """Ports that were free a moment ago, and that this test has not been given before."""
+        ports = [port for port in free_ports(count + len(self._given)) if port not in self._given][:count]
+        self._given.update(ports)
+        return ports
 
     def server_context(self, paths: certificates.Paths | None = None) -> ssl.SSLContext:
         """A server's context with the certificate for HOST, or another one."""
@@ -169,11 +183,12 @@ class Stage(SynchronousTestCase):
 
     def document(self, upstream_port: int, **sections: Any) -> dict[str, Any]:
         """A configuration with one http and one tcp intake for one upstream; ``sections`` are merged into it."""
-        self.page_port, self.http_port, self.tcp_port = free_ports(3)
+        self.page_port, self.http_port, self.tcp_port = self.free_ports(3)
         document: dict[str, Any] = {
             "listen": {"addresses": ["127.0.0.1"], "port_range_start": self.page_port},
             "fips": {"unlisted_module": "warn"},
             "tls": {"trust": str(self.paths.authority)},
+            "probes": {"enabled": False},  # a peer that is played step by step gets no others
             "upstreams": {"peer": {"host": HOST, "port": upstream_port, "addresses": ["127.0.0.1"]}},
             "intakes": {
                 "web": {"port": self.http_port, "protocol": "http", "upstream": "peer"},

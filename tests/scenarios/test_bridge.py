@@ -11,7 +11,7 @@ import ssl
 import struct
 from concurrent import futures
 
-from fipsrelay.demo.peer import RelayProcess, free_ports
+from fipsrelay.demo.peer import RelayProcess
 from tests.scenarios.stage import TIMEOUT, PlayedPeer, Stage, half_close, read_all, read_exactly
 
 SIZE = 24_000_000
@@ -130,12 +130,12 @@ class BridgeTests(Stage):
         self.assertEqual(upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), errno.ECONNRESET)
 
     def test_nobody_listens(self) -> None:
-        (nobody,) = free_ports(1)
+        (nobody,) = self.free_ports(1)
         relay = self.start_relay(nobody)
         self.assert_reset(self.connect(self.tcp_port))
         self.assert_reset(self.connect(self.tcp_port))
         relay.wait_for("[connect-refused]")
         self.assertIn("connect-refused:2", self.page())
         lines = [line for line in relay.output.splitlines() if "connect-refused" in line]
-        self.assertEqual(len(lines), 2)
+        self.assertEqual(len(lines), 1)  # the same again within ten seconds is only counted
         self.assertIn(f"raw: upstream peer (127.0.0.1:{nobody}) failed at connect: ", lines[0])

@@ -13,7 +13,7 @@ from OpenSSL import SSL
 
 from fipsrelay.demo import certificates
 from fipsrelay.demo.certificates import Paths
-from fipsrelay.demo.peer import RelayProcess, free_ports
+from fipsrelay.demo.peer import RelayProcess
 from tests.scenarios.servers import (
     ANSWER,
     NO_EXTENDED_MASTER_SECRET,
@@ -122,7 +122,7 @@ class Handshakes(Stage):
         for server in self.servers:
             if server.refusal and not server.broken:
                 self.assert_speaks(server)
-        ports = free_ports(2 * len(self.servers))
+        ports = self.free_ports(2 * len(self.servers))
         relay = self.relay(ports, tls)
         texts = []
         found = {}
@@ -217,7 +217,7 @@ class RefusedTests(Handshakes):
         options = NO_EXTENDED_MASTER_SECRET
         server = self.server("no-ems", version=ssl.TLSVersion.TLSv1_2, options=options)
         self.assert_speaks(server)
-        ports = free_ports(2)
+        ports = self.free_ports(2)
         self.relay(ports, {})
         outcome, text = self.ask(server, ports[0])
         reasons = {"tls at handshake": "ems not enabled", "policy at policy": "without extended master secret"}
@@ -353,7 +353,7 @@ class RenegotiationTests(Handshakes):
 
         self.start_relay(self.start_plain_peer(serve).port)
         agent = self.connect(self.http_port)
-        agent.sendall(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode())
+        agent.sendall(b"POST / HTTP/1.1\r\nHost: %b\r\nContent-Length: 0\r\n\r\n" % HOST.encode())
         answer = agent.recv(65536)
         self.assertIn(b"\r\nFipsrelay-Error: upstream-closed\r\n", answer)
         self.assertIn("no renegotiation", "".join(errors))

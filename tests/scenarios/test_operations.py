@@ -215,8 +215,8 @@ class RunTests(Stage):
     def test_statistics(self) -> None:
         agent = self.begin()
         size = [str(len(GET)), str(len(EMPTY))]
-        self.assertEqual(self.row("web"), ["1", "1", *size, "200:1", "-"])
-        self.assertEqual(self.row("raw"), ["0", "0", "0", "0", "-", "-"])
+        self.assertEqual(self.row("web"), ["1", "1", *size, "200:1", "-", "-"])
+        self.assertEqual(self.row("raw"), ["0", "0", "0", "0", "-", "-", "-"])
         self.exchange(agent)
         bad = self.connect(self.http_port)
         bad.sendall(b"nonsense\r\n\r\n")
@@ -224,14 +224,14 @@ class RunTests(Stage):
         self.assertEqual(refusal[:13], b"HTTP/1.1 400 ")
         bad.close()
         size = [str(2 * len(GET) + len(b"nonsense\r\n\r\n")), str(2 * len(EMPTY) + len(refusal))]
-        self.assertEqual(self.row("web"), ["1", "2", *size, "200:2 400:1", "bad-head:1"])
+        self.assertEqual(self.row("web"), ["1", "2", *size, "200:2 400:1", "bad-head:1", "-"])
         agent.shutdown(socket.SHUT_WR)
         self.assertEqual(agent.recv(1), b"")
         self.assertEqual(self.row("web")[:2], ["0", "2"])
         raw = self.connect(self.tcp_port)
         raw.sendall(b"abc")
         self.assertEqual(self.peer.accept().recv(3), b"abc")
-        self.assertEqual(self.row("raw"), ["1", "1", "3", "0", "-", "-"])
+        self.assertEqual(self.row("raw"), ["1", "1", "3", "0", "-", "-", "-"])
 
     def test_looks_at_the_page_are_not_logged(self) -> None:
         relay = self.start_relay(self.start_played_peer().port)
