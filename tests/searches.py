@@ -26,7 +26,7 @@ A6, B6 = "2001:db8::1", "2001:db8::2"
 TIMEOUTS = Timeouts()
 IN_ALL = TIMEOUTS.connect + TIMEOUTS.handshake
 STAGGER, PAUSE = 0.25, 1.0
-OVERDUE = 2 * Probes().interval + 1
+OVERDUE = Probes().interval + 1
 TICK = 1 / 1024  # exact in binary, so that no sum of times is off
 
 

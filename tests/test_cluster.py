@@ -138,16 +138,10 @@ class MemberTests(Clusters):
         self.make(A, A)
         self.assertEqual(self.members, {A: 1})
 
-    def test_families_by_turns(self) -> None:
-        """Beginning with the one that the resolver puts first (RFC 6724)."""
-        for resolved, order in (
-            ((A6, B6, A, B, C), [A6, A, B6, B, C]),
-            ((A, B, C, A6), [A, A6, B, C]),
-            ((A6, B6), [A6, B6]),
-        ):
-            self.make(*resolved)
-            self.assertEqual(list(self.members), order)
-            self.cluster.close()
+    def test_order_of_the_resolver(self) -> None:
+        """RFC 6724 is its business; that the families take turns is the search's."""
+        self.make(A6, B6, A, B, C)
+        self.assertEqual(list(self.members), [A6, B6, A, B, C])
 
     def test_resolved(self) -> None:
         """Nothing until DNS answers, and then whatever it says."""
@@ -246,16 +240,16 @@ class TakeTests(Clusters):
 
 class OverdueTests(Clusters):
     def test_overdue(self) -> None:
-        """Down, and not heard of for two intervals."""
+        """Down, and not heard of for an interval."""
         self.make(A, B, C)
         self.down(A)
-        self.reactor.advance(10)
+        self.reactor.advance(5)
         self.down(B)
-        self.reactor.advance(10)
+        self.reactor.advance(5)
         self.assertEqual(self.cluster.overdue(), [])
         self.reactor.advance(1)
         self.assertEqual(self.cluster.overdue(), [self.server(A)])
-        self.reactor.advance(10)
+        self.reactor.advance(5)
         self.assertEqual(self.cluster.overdue(), [self.server(A), self.server(B)])
         self.down(A)
         self.assertEqual(self.cluster.overdue(), [self.server(B)])
@@ -284,7 +278,13 @@ class CheckTests(Clusters):
                 if attempt.runs and self.reactor.seconds() - attempt.began >= 5:
                     attempt.fail()
         self.assertEqual([self.tried.count(address) for address in (A, B, A6)], [30, 30, 30])
-        self.assertEqual((self.usable, self.cluster.overdue()), ([], []))
+        self.assertEqual(self.usable, [])
+
+    def test_no_request_has_to(self) -> None:
+        self.make(A, B, checked=True)
+        self.down(A)
+        self.reactor.advance(1000)
+        self.assertEqual(self.cluster.overdue(), [])
 
     def test_outcome(self) -> None:
         self.make(A, B, checked=True)

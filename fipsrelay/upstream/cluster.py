@@ -6,7 +6,7 @@ Upstreams with the same host and port share them, their connections and their ch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import chain, count, zip_longest
+from itertools import count
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -22,8 +22,6 @@ from fipsrelay.wire.tls import TlsStream
 
 # Answers in a row without an address until its server is drained: a name with many addresses gives some at a time.
 _ABSENCES = 2
-# A server that is down and was not checked for this many intervals may take a request; probes leave none that long.
-_OVERDUE = 2.0
 
 _NONE = "backend '{upstream}' has no server available!"
 _AGAIN = "backend '{upstream}' has a server available again."
@@ -97,8 +95,9 @@ class Cluster:
         """An answer of DNS."""
         wanted = list(dict.fromkeys(addresses))
         known = {server.place.address for server in self.servers}
-        for address in _alternating(address for address in wanted if address not in known):
-            self._add(address)
+        for address in wanted:
+            if address not in known:
+                self._add(address)
         for server in list(self.servers):
             absences = 0 if server.place.address in wanted else self._absences[server] + 1
             self._absences[server] = absences
@@ -148,8 +147,10 @@ class Cluster:
         return usable[0].take() if usable else None
 
     def overdue(self) -> list[Server]:
-        """Servers that are down and that nobody has checked for long."""
-        limit = self._means.deadlines.now() - _OVERDUE * self._probes.interval
+        """Servers that are down and that a request has to check, for where there are no probes nothing else does."""
+        if self._probes.enabled:
+            return []
+        limit = self._means.deadlines.now() - self._probes.interval
         return [server for server in self.servers if not server.health.up and server.heard < limit]
 
     # -- what is known of them
@@ -217,11 +218,3 @@ class Cluster:
             )
             if server.health.up and not self.usable:
                 _log.error(_NONE, upstream=upstream)
-
-
-def _alternating(addresses: Iterable[str]) -> list[str]:
-    """The families in turn (RFC 8305 §4), beginning with the first address's."""
-    given = list(addresses)
-    first = [address for address in given if (":" in address) == (":" in given[0])]
-    second = [address for address in given if address not in first]
-    return [address for address in chain(*zip_longest(first, second)) if address is not None]
