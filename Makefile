@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
 SUITE_PACKAGES := openssl squid
 
-.PHONY: run test lint tox bench clean check-python suite-packages missing-packages
+.PHONY: run test soak lint tox bench bench-upstreams clean check-python suite-packages missing-packages
 .DELETE_ON_ERROR:
 
 ## run: the demo, until Ctrl-C; ONCE=1 sends every payload once and stops.
@@ -14,6 +14,10 @@ run: .venv/.installed
 ## test: the whole suite; its last line says how many passed and failed.
 test: .venv/.installed suite-packages
 	@exec $(BIN)/python -m tests $(TESTS)
+
+## soak: the ledger test at length: 20,000 payloads past intakes that are killed every second, a few minutes.
+soak: .venv/.installed
+	@LEDGER_PAYLOADS=20000 exec $(BIN)/python -m tests tests.scenarios.test_ledger
 
 ## lint: style and types.
 lint: .venv/.linters
@@ -28,6 +32,10 @@ tox: .venv/.linters suite-packages
 ## bench: CPU per request and per GB, against HAProxy.
 bench: .venv/.installed
 	$(BIN)/python benchmarks/against_haproxy.py $(BENCH)
+
+## bench-upstreams: what upstreams that do not work cost the others, and what idling costs.
+bench-upstreams: .venv/.installed
+	$(BIN)/python -m benchmarks.upstreams $(BENCH)
 
 clean:
 	rm -rf .venv .tox .mypy_cache .ruff_cache .hypothesis build *.egg-info

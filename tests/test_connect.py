@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import socket
 from collections.abc import Callable
@@ -77,14 +78,20 @@ class Attempts(Folders):
         self.deadlines.start()
         self.questions: list[Deferred[tuple[str, ...]]] = []
         self.names = Names(self.reactor, self.resolve, 30, lambda: 0.5)
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(self.listener.close)
-        self.listener.setblocking(False)
+        self.listeners: list[socket.socket] = []
+        self.listener = self.listen("127.0.0.1", 0)
         self.port: int = self.listener.getsockname()[1]
         self.peers: list[Peer] = []
         self.server_context = SSL.Context(SSL.TLS_SERVER_METHOD)
         self.gateway: Gateway | None = None
         self.user = User()
+
+    def listen(self, address: str, port: int) -> socket.socket:
+        listener = socket.create_server((address, port))
+        self.addCleanup(listener.close)
+        listener.setblocking(False)
+        self.listeners.append(listener)
+        return listener
 
     def resolve(self, host: str) -> Deferred[tuple[str, ...]]:
         self.questions.append(Deferred())
@@ -111,14 +118,13 @@ class Attempts(Folders):
 
     def accept(self) -> None:
         """A step of the other end."""
-        try:
-            raw, _ = self.listener.accept()
-        except BlockingIOError:
-            return
-        self.addCleanup(raw.close)
-        self.peers.append(Peer(raw, self.server_context))
+        for listener in self.listeners:
+            with contextlib.suppress(BlockingIOError):
+                raw, _ = listener.accept()
+                self.addCleanup(raw.close)
+                self.peers.append(Peer(raw, self.server_context))
 
-    def play(self) -> None:
+    def play(self, until: Callable[[], object] | None = None) -> None:
         """Accept and shake hands until the user hears an outcome."""
 
         def step() -> None:
@@ -126,7 +132,7 @@ class Attempts(Folders):
             for peer in self.peers:
                 peer.shake()
 
-        self.reactor.run(lambda: self.user.is_done, step)
+        self.reactor.run(until or (lambda: self.user.is_done), step)
 
     def reach(self) -> Peer:
         """Up to the handshake, in which the peer stays silent."""
@@ -149,10 +155,10 @@ class Attempts(Folders):
         return error.detail
 
     def assert_nothing_left(self) -> None:
+        self.assertEqual(self.deadlines._watched, set())
         heard = list(self.user.heard)
         self.reactor.pump([0.5] * 100)
         self.assertEqual((self.user.heard, self.reactor.readers, self.reactor.writers), (heard, set(), set()))
-        self.assertEqual(self.deadlines._watched, set())
 
 
 class GoodTests(Attempts):

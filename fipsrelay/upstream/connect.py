@@ -212,10 +212,8 @@ class Attempt:
         user, self._user = self._user, None
         self._stream = None
         self._end()
-        if user is not None:
-            user.attempt_ready(self, stream)
-        else:
-            stream.close()
+        assert user is not None  # one that cancels ends the stream
+        user.attempt_ready(self, stream)
 
     def stream_lost(self, reason: Exception | None) -> None:
         stream, self._stream = self._stream, None

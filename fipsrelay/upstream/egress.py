@@ -27,7 +27,7 @@ def gateway(egress: Egress) -> Gateway | None:
 
 def _first_line(file: str) -> str:
     try:
-        line = Path(file).read_text(encoding="utf-8").partition("\n")[0]
+        line = Path(file).read_text(encoding="utf-8-sig").partition("\n")[0]
     except OSError as error:
         raise _problem(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:

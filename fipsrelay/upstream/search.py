@@ -124,6 +124,8 @@ class Search:
         untried = self._untried()
         quick = any(server in self._quick for server in self._cluster.usable)
         same = quick and not self._running and self._has_time(_PAUSE)
+        if self._running and self._is_trial():
+            return  # they went down meanwhile; what runs is enough of a trial
         if self._left and (untried or same):
             self._left -= 1
             if self._caller is not None:

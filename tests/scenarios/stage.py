@@ -128,6 +128,7 @@ class PlayedPeer:
         """The relay's next connection, after its handshake."""
         raw, _ = self._listener.accept()
         raw.settimeout(TIMEOUT)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what was sent before a reset is to arrive
         connection = self._context.wrap_socket(raw, server_side=True)
         self._at_end(connection.close)
         return connection

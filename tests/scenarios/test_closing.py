@@ -272,13 +272,28 @@ class UpstreamTests(Closing):
                 (65536, b"HTTP/1.1 100 Continue\r\n\r\n"),
             ):
                 what = (how, read, sent)
-                agent, upstream = self.begin(GET)
+                agent, upstream = self.begin(post(b"Content-Length: 5", b"hello"))
                 upstream.recv(read)
                 upstream.sendall(sent)
                 end(upstream, how)
                 self.assert_outcome(agent, "502 upstream-closed", what)
                 self.answer_in_pieces(agent, what)
                 self.assert_serves(what)
+
+    def test_before_its_answer_to_get(self) -> None:
+        """It is asked again, on a new connection; but not once something was answered."""
+        for how in (NOTIFY, FIN, RESET):
+            agent, upstream = self.begin(GET)
+            read_head(upstream)
+            end(upstream, how)
+            upstream = self.peer.accept()
+            self.assertTrue(read_head(upstream).startswith(b"GET / HTTP/1.1\r\n"), how)
+            upstream.sendall(OK[:20])
+            self.page()  # so that the relay has read it
+            end(upstream, how)
+            self.assert_outcome(agent, "502 upstream-closed", how)
+            agent.close()
+            self.assert_serves(how)
 
     def test_in_the_request_body(self) -> None:
         """502, which the agent gets although it is still sending."""
