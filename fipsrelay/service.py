@@ -33,7 +33,7 @@ from fipsrelay.upstream import resolve
 from fipsrelay.upstream.backend import Backend, backends
 from fipsrelay.upstream.connect import Gateway, Means
 from fipsrelay.upstream.egress import gateway
-from fipsrelay.upstream.names import Names
+from fipsrelay.upstream.names import Names, is_address
 from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.streams import ReadBuffer
 
@@ -150,7 +150,7 @@ class Relay(Stages):
         self._backends = backends(config, means, way, random.random)
         room = Room(config.limits.connections)
         self.addService(Timekeeping(deadlines))
-        self.addService(Upstreams(self._backends, names))
+        self.addService(Upstreams(self._backends, names, way))
         self.addService(Page(page.site(self._text), sockets[PAGE], reactor))
         intakes = MultiService()
         intakes.setName("intakes")
@@ -197,8 +197,9 @@ class Timekeeping(Service):
 class Upstreams(Service):
     """Looks names up and checks servers; closes the free upstream connections in the end."""
 
-    def __init__(self, backends: Mapping[str, Backend], names: Names) -> None:
+    def __init__(self, backends: Mapping[str, Backend], names: Names, way: Gateway | None) -> None:
         self.setName("upstreams")
+        self._way = way
         self._clusters = {backend.cluster for backend in backends.values()}
         self._names = names
 
@@ -206,6 +207,9 @@ class Upstreams(Service):
         super().startService()
         for cluster in self._clusters:
             cluster.start()
+        if self._way is not None and not is_address(self._way.host):
+            # Nothing is to be done at an answer, but attempts are to find the newest one.
+            self._names.follow(self._way.host, lambda addresses: None)
 
     def stopService(self) -> None:
         super().stopService()

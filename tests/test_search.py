@@ -120,6 +120,13 @@ class RetryTests(Searches):
                 self.assertEqual(len(self.tried), 1 + retries)
                 self.assertEqual(caller.heard, ["retrying connect-refused"] * retries + ["refused connect-refused"])
 
+    def test_a_proxy_that_refuses_is_asked_once(self) -> None:
+        for code in ("proxy-auth", "proxy-refused", "tls"):
+            self.begin(A)
+            caller = self.search()
+            self.attempt(A).fail(code)
+            self.assertEqual(caller.heard, [f"refused {code}"])
+
     def test_the_same_server_after_a_pause(self) -> None:
         """It restarts, perhaps. Up to a second is quick."""
         self.begin(A)

@@ -162,6 +162,20 @@ class TrialTests(Searches):
         self.attempt(B).come_up()
         self.assertEqual(caller.heard[-1], "connected")
 
+    def test_all_go_down_while_two_are_tried(self) -> None:
+        """The one that still runs is enough; the next comes after it."""
+        self.begin(A, B, C)
+        self.down(B)
+        self.wait(OVERDUE)
+        caller = self.search()
+        self.assert_waits(STAGGER, A)
+        self.down(A, C)
+        self.attempt(A).fail()
+        self.assertEqual((self.running, caller.heard), ([B], []))
+        self.attempt(B).fail()
+        self.assertEqual(self.running, [C])
+        self.attempt(C).come_up()
+
     def test_every_end_makes_room(self) -> None:
         def fail() -> None:
             self.attempt(A).fail()

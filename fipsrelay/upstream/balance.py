@@ -36,7 +36,7 @@ C = TypeVar("C", bound=Candidate)
 def least_busy(servers: Sequence[C], turn: int) -> C:
     """The server with the fewest outstanding requests.
 
-    Among equals, one that has a free connection, which saves a handshake. Then the first from ``turn`` on, counted round.
+    Among equals, one that has a free connection, which saves a handshake; then the first from ``turn`` on.
     """
     first = turn % len(servers)
     rotated = [*servers[first:], *servers[:first]]

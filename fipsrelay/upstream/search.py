@@ -19,6 +19,8 @@ RETRIES = 3  # HAProxy's default
 _STAGGER = 0.25
 # HAProxy's pause before it tries the same server again.
 _PAUSE = 1.0
+# What a proxy refuses it refuses in a second too, and wrong passwords lock accounts.
+_REFUSALS = frozenset({"proxy-auth", "proxy-refused"})
 
 
 class Caller(Protocol):
@@ -189,7 +191,8 @@ class Search:
         server = self._forget(attempt)
         self._cluster.failed(server, attempt, error)
         # 503: it did not get as far as TLS, as while an intake restarts. What TLS refuses it refuses in a second too.
-        if error.status == 503 and self._means.deadlines.now() - attempt.began < _PAUSE:
+        passing = error.status == 503 and error.code not in _REFUSALS
+        if passing and self._means.deadlines.now() - attempt.began < _PAUSE:
             self._quick.append(server)
         self._retry(error)
 
