@@ -83,7 +83,7 @@ class Proxy:
         self._log = folder / f"{name}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [_program("taskset"), "-c", core, *command],
+                [program("taskset"), "-c", core, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.chmod(0o755)
         paths = certificates.write(folder, [HOST])
         try:
-            upstream = _start_nginx(folder, paths)
+            upstream = start_nginx(folder, paths)
             proxies.append(upstream)
             port = upstream.ports["sink"]
             measured = [] if options.peer_only else [_start_relay(folder, paths, port)]
@@ -188,9 +188,9 @@ def _load(cell: Cell, port: int, seconds: int, folder: Path) -> int:
         '  io.write(string.format("RESULT {\\"requests\\": %d, \\"errors\\": %d}\\n", summary.requests,'
         " e.connect + e.read + e.write + e.status + e.timeout))\nend\n"
     )
-    command = [_program("wrk"), "-t1", f"-c{cell.connections}", f"-d{seconds}s", "-s", str(script)]
+    command = [program("wrk"), "-t1", f"-c{cell.connections}", f"-d{seconds}s", "-s", str(script)]
     finished = subprocess.run(
-        [_program("taskset"), "-c", "1", *command, f"http://127.0.0.1:{port}/api/v2/series"],
+        [program("taskset"), "-c", "1", *command, f"http://127.0.0.1:{port}/api/v2/series"],
         capture_output=True,
         text=True,
         timeout=seconds + 30,
@@ -206,7 +206,7 @@ def _load(cell: Cell, port: int, seconds: int, folder: Path) -> int:
     return requests
 
 
-def _start_nginx(folder: Path, paths: certificates.Paths) -> Proxy:
+def start_nginx(folder: Path, paths: certificates.Paths) -> Proxy:
     port, sink = free_ports(2)
     temporary = "".join(f"  {kind}_temp_path {folder};\n" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
     file = folder / "nginx.conf"
@@ -227,7 +227,7 @@ def _start_nginx(folder: Path, paths: certificates.Paths) -> Proxy:
         '      proxy_method GET;\n      proxy_set_header Content-Length "";\n      proxy_http_version 1.1;\n'
         '      proxy_set_header Connection "";\n    }\n  }\n}\n'
     )
-    command = [_program("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(file)]
+    command = [program("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(file)]
     return Proxy("nginx", command, folder, {"sink": port}, core="1")
 
 
@@ -246,7 +246,7 @@ def _start_haproxy(folder: Path, paths: certificates.Paths, upstream: int) -> Pr
         f"backend bt\n  mode tcp\n  {server}\n"
     )
     # -db: no worker process, so that one pid has all the CPU time.
-    command = [_program("haproxy"), "-db", "-f", str(file)]
+    command = [program("haproxy"), "-db", "-f", str(file)]
     return Proxy("haproxy", command, folder, {"http": http, "tcp": tcp}, core="0")
 
 
@@ -268,7 +268,7 @@ def _start_relay(folder: Path, paths: certificates.Paths, upstream: int) -> Prox
     return Proxy("relay", command, folder, {"http": http, "tcp": tcp}, core="0")
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     return shutil.which(name, path=SEARCH) or name
 
 

@@ -34,7 +34,7 @@ from typing import Any
 import attrs
 import yaml
 
-from benchmarks.against_haproxy import HOST, BenchmarkError, Proxy, _program, _start_nginx
+from benchmarks.against_haproxy import HOST, BenchmarkError, Proxy, program, start_nginx
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import free_ports
 
@@ -116,7 +116,7 @@ def main(options: argparse.Namespace) -> None:
 def _measure_holes(
     folder: Path, paths: certificates.Paths, stack: contextlib.ExitStack, options: argparse.Namespace
 ) -> None:
-    nginx = _start_nginx(folder, paths)
+    nginx = start_nginx(folder, paths)
     stack.callback(nginx.stop)
     (silent,) = free_ports(1)
     stack.enter_context(_disturbing(_be_silent, silent, paths))
@@ -165,7 +165,7 @@ def _load(port: int, seconds: int, folder: Path) -> Latency:
         '  io.write(string.format("RESULT %d %d %d\\n", e.connect + e.read + e.write + e.status + e.timeout,'
         " latency:percentile(50), latency:percentile(99)))\nend\n"
     )
-    command = [_program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script)]
+    command = [program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script)]
     finished = subprocess.run(
         [*command, f"http://127.0.0.1:{port}/api/v2/series"], capture_output=True, text=True, timeout=seconds + 30
     )
