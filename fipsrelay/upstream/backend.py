@@ -54,8 +54,7 @@ def backends(
     for name, upstream in config.upstreams.items():
         host, port, addresses = destination = (upstream.host, upstream.port, upstream.addresses)
         if destination not in clusters:
-            direct = gateway is None or bypasses(config.egress.no_proxy, host, addresses)
-            way = None if direct else gateway
+            way = None if bypasses(config.egress.no_proxy, host, addresses) else gateway
             clusters[destination] = Cluster(host, port, addresses, way, means, config.probes, chance)
         found[name] = Backend(upstream, clusters[destination], means)
     return found

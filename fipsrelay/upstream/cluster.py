@@ -120,8 +120,7 @@ class Cluster:
             if len(self.usable) == 1 < len(self.servers):
                 _log.info(_AGAIN, upstream=upstream)
         if probes.enabled:
-            name = self.upstreams[0] if self.upstreams else self.host
-            check = self._checks[server] = Probe(server, name, probes.interval, self._means, self._chance, self)
+            check = self._checks[server] = Probe(server, self.host, probes.interval, self._means, self._chance, self)
             check.start()
 
     def _remove(self, server: Server) -> None:
