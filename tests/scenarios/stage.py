@@ -255,14 +255,15 @@ class PresetStage(Stage):
         hosts = sorted({upstream.host for upstream in self.config.upstreams.values()})
         self.intake_paths = certificates.write(self.folder, hosts, stem="intake")
 
-    def start_preset(self, upstream_port: int) -> RelayProcess:
-        """The real program, ready, with every upstream at ``upstream_port``."""
+    def start_preset(self, upstream_port: int, **sections: Any) -> RelayProcess:
+        """The real program, ready, with every upstream at ``upstream_port``; probes are on by default."""
         document = {
             "preset": "datadog",
             "listen": {"port_range_start": self.page_port},
             "fips": {"unlisted_module": "warn"},
             "tls": {"trust": str(self.paths.authority)},
             "upstreams": {key: {"addresses": ["127.0.0.1"], "port": upstream_port} for key in self.config.upstreams},
+            **sections,
         }
         return self.run_relay(document)
 

@@ -132,8 +132,9 @@ class BridgeTests(Stage):
     def test_nobody_listens(self) -> None:
         (nobody,) = self.free_ports(1)
         relay = self.start_relay(nobody)
-        self.assert_reset(self.connect(self.tcp_port))
-        self.assert_reset(self.connect(self.tcp_port))
+        for _ in range(2):
+            with self.assertRaises(ConnectionResetError):
+                self.connect(self.tcp_port).recv(1)  # the reset can be faster than the call that connects
         relay.wait_for("[connect-refused]")
         self.assertIn("connect-refused:2", self.page())
         lines = [line for line in relay.output.splitlines() if "connect-refused" in line]

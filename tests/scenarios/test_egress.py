@@ -181,7 +181,7 @@ class BlameTests(Relayed):
         self.start(proxy, {"port": self.denied})
         said = f"failed at proxy: the proxy {proxy} answered CONNECT with 403 Forbidden"
         self.assert_blamed("proxy-refused", said)
-        self.assertRaises(ConnectionResetError, read_all, self.connect(self.tcp_port))
+        self.assertRaises(ConnectionResetError, lambda: read_all(self.connect(self.tcp_port)))
 
     def test_proxy_finds_nobody(self) -> None:
         self.start(self.start_open_squid(), {"port": self.closed})
