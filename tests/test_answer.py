@@ -62,7 +62,7 @@ class Answers(SynchronousTestCase):
         self.asker = Asker()
         self.asker.closing = closing
         self.answer = Answer(self.asker, self.port.frontend)
-        self.answer.begin(Request(method, http10, not closing, self.port.backends["up"]))
+        self.answer.begin(Request(method, http10, not closing, False, self.port.backends["up"]))
 
     def give(self, data: bytes, cuts: list[int] | None = None) -> None:
         ends = sorted({cut for cut in cuts or () if 0 < cut < len(data)} | {len(data)})
@@ -147,7 +147,7 @@ class FramingTests(Answers):
     def test_one_after_the_other(self) -> None:
         for answer in (CHUNKED, LENGTH):
             self.asker.sent = b""
-            self.answer.begin(Request(b"GET", False, True, self.port.backends["up"]))
+            self.answer.begin(Request(b"GET", False, True, False, self.port.backends["up"]))
             self.give(answer)
         self.assertEqual(self.asker.sent, LENGTH)
 
@@ -155,7 +155,7 @@ class FramingTests(Answers):
         """The next request's upstream has nothing to do with it."""
         self.give(LENGTH[:20])
         self.answer.stream_lost(None)
-        self.answer.begin(Request(b"GET", False, True, self.port.backends["up"]))
+        self.answer.begin(Request(b"GET", False, True, False, self.port.backends["up"]))
         self.give(LENGTH)
         self.assertEqual((self.asker.sent, self.asker.events[-1]), (LENGTH, "answered"))
 

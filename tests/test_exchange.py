@@ -57,6 +57,51 @@ class Exchanges(SynchronousTestCase):
         self.assertEqual((self.exchange.deadline, self.port.deadlines._watched), (NEVER, set()))
 
 
+class ExpectTests(Exchanges):
+    """100 Continue comes from the relay, when there is an upstream for the body, and not oftener than it is of use."""
+
+    CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+    def test_when_the_upstream_is_there(self) -> None:
+        self.agent.give(post(b"", 5, b"Expect: 100-continue"))
+        self.assertEqual(bytes(self.agent.sent), b"")
+        upstream = self.connect()
+        self.assertEqual(bytes(self.agent.sent), self.CONTINUE)
+        self.agent.give(b"hello")
+        upstream.give(OK)
+        self.assertEqual(bytes(self.agent.sent), self.CONTINUE + OK)
+        self.assertTrue(upstream.sent.endswith(b"\r\n\r\nhello"))
+        self.agent.give(post(b"", 5, b"Expect: 100-continue"))  # on the connection that came back
+        self.assertEqual(bytes(self.agent.sent), self.CONTINUE + OK + self.CONTINUE)
+
+    def test_not_when_there_is_none(self) -> None:
+        """The final answer instead, and the end: whether the body follows, nobody knows."""
+        self.agent.give(post(b"", 5, b"Expect: 100-continue"))
+        self.port.backend.searches[-1].refuse(REFUSED)
+        self.assert_local(503, REFUSED.code)
+        self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
+        self.assertNotIn(self.CONTINUE, self.agent.sent)
+
+    def test_not_for_a_body_that_is_here(self) -> None:
+        self.asked(post(b"hello", 5, b"Expect: 100-continue"))
+        self.assertEqual(bytes(self.agent.sent), b"")
+
+    def test_an_upstream_that_fails_at_once(self) -> None:
+        """The next one takes the body."""
+        self.agent.give(post(b"", 5, b"Expect: 100-continue"))
+        broken = FakeStream()
+        broken.breaks = True
+        self.port.backend.searches[-1].connect(broken)
+        self.assertEqual(bytes(self.agent.sent), b"")
+        self.connect()
+        self.assertEqual(bytes(self.agent.sent), self.CONTINUE)
+
+    def test_an_early_answer(self) -> None:
+        upstream = self.asked(post(b"", 5, b"Expect: 100-continue"))
+        upstream.give(OK)
+        self.assertEqual(bytes(self.agent.sent), self.CONTINUE + OK)
+
+
 class RequestTests(Exchanges):
     def test_one_after_the_other_on_one_upstream_connection(self) -> None:
         upstream = self.asked()

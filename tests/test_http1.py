@@ -35,11 +35,11 @@ class RequestTests(SynchronousTestCase):
             self.rebuilt(
                 *(b"A: 1", b"Connection: keep-alive, X-One", b"Keep-Alive: timeout=5", b"x-one: 1", b"X-One-More: 2"),
                 *(b"TE: trailers", b"Upgrade: h2c", b"HTTP2-Settings: x", b"Proxy-Connection: close"),
-                *(b"connection:Upgrade,HTTP2-Settings", b"Trailer: X-Sum", b"Expect: 100-continue"),
+                *(b"connection:Upgrade,HTTP2-Settings", b"Trailer: X-Sum"),
                 b"Proxy-Authorization: x",
             ),
             b"POST / HTTP/1.1\r\nHost: intake.example\r\nA: 1\r\nX-One-More: 2\r\nTrailer: X-Sum\r\n"
-            b"Expect: 100-continue\r\nProxy-Authorization: x\r\n\r\n",
+            b"Proxy-Authorization: x\r\n\r\n",
         )
 
     def test_fields_of_one_connection_need_no_nomination(self) -> None:
@@ -57,12 +57,27 @@ class RequestTests(SynchronousTestCase):
             (b"connection", b"A: 1", b"\r\nA: 1"),
             (b"close", b"Close: 1", b"\r\nClose: 1"),
             (b"Expect", b"Expect: 100-continue", b""),
+            (b"Date", b"Expect: 100-continue\r\nContent-Length: 1", b"\r\nContent-Length: 1"),
             (b",, ,\tdate\t,", b"Date: 1", b""),
             (b"", b"A: 1", b"\r\nA: 1"),
         ):
             wanted = b"POST / HTTP/1.1\r\nHost: intake.example" + kept + b"\r\n\r\n"
             self.assertEqual(self.rebuilt(b"Connection: " + nominated, lines), wanted, nominated)
             self.assertEqual(self.rebuilt(lines, b"Connection: " + nominated), wanted, nominated)
+
+    def test_expectations(self) -> None:
+        """Met by the relay and never passed on; of HTTP/1.0 and without a body it says nothing."""
+        for first, framing, value, expects in (
+            (b"POST / HTTP/1.1", b"Content-Length: 5", b"100-continue", True),
+            (b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", b"\t100-Continue ", True),
+            (b"POST / HTTP/1.1", b"Content-Length: 0", b"100-continue", False),
+            (b"GET / HTTP/1.1", b"A: 1", b"100-continue", False),
+            (b"POST / HTTP/1.0", b"Content-Length: 5", b"100-continue", False),
+        ):
+            head = parse_request(request(framing, b"Expect:" + value, first=first))
+            self.assertEqual(head.expects, expects, (first, framing))
+            self.assertNotIn(b"xpect", head.rebuild(HOST))
+        self.assertFalse(parse_request(request(b"Content-Length: 5")).expects)
 
     def test_body(self) -> None:
         for lines, body in (

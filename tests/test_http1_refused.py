@@ -12,6 +12,7 @@ from tests.messages import answer, request
 
 BAD_HEAD = ("bad-head", 400)
 BAD_TARGET = ("bad-target", 400)
+BAD_EXPECT = ("bad-expect", 417)
 BAD_METHOD = ("bad-method", 501)
 BAD_VERSION = ("bad-version", 505)
 UNKNOWN_CODING = ("bad-head", 501)
@@ -136,6 +137,13 @@ REFUSED_REQUESTS: dict[str, tuple[bytes, tuple[str, int]]] = {
     "bare LF after the version": (b"GET / HTTP/1.1\nHost: a\r\n\r\n", BAD_HEAD),
     "bare CR after the version": (b"GET / HTTP/1.1\rHost: a\r\n\r\n", BAD_HEAD),
     "folded first header line": (request(first=b"GET / HTTP/1.1\r\n X: a"), BAD_HEAD),
+    "unknown expectation": (request(b"Expect: y"), BAD_EXPECT),
+    "no expectation": (request(b"Expect:"), BAD_EXPECT),
+    "expectation and more": (request(b"Expect: y 100-continue"), BAD_EXPECT),
+    "expectation with a parameter": (request(b"Expect: 100-continue;q=1"), BAD_EXPECT),
+    "list of expectations": (request(b"Expect: 100-continue, 100-continue"), BAD_EXPECT),
+    "expectation twice": (request(b"Expect: 100-continue\r\nExpect: 100-continue"), BAD_EXPECT),
+    "unknown expectation of HTTP/1.0": (request(b"Expect: y", first=b"GET / HTTP/1.0"), BAD_EXPECT),
     "CONNECT": (request(first=b"CONNECT a:443 HTTP/1.1"), BAD_METHOD),
     "CONNECT with a path": (request(first=b"CONNECT / HTTP/1.1"), BAD_METHOD),
     "method in small letters": (request(first=b"head / HTTP/1.1"), BAD_METHOD),

@@ -150,10 +150,10 @@ def lines_of(fields: bytes) -> FieldLines:
 
 
 def lines_to_pass(event: h11.Request | h11.Response) -> FieldLines:
-    """What of h11's header list is to be passed on, without the length (RFC 9110 §7.6.1)."""
+    """What of h11's header list is to be passed on (RFC 9110 §7.6.1), without the length and what the relay meets itself."""
     lines = list(event.headers)
     dropped = {b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"te"}
-    dropped |= {b"upgrade", b"host"} if isinstance(event, h11.Request) else {b"upgrade"}
+    dropped |= {b"upgrade", b"host", b"expect"} if isinstance(event, h11.Request) else {b"upgrade"}
     for name, value in lines:
         if name == b"connection":
             dropped |= {token.strip().lower() for token in value.split(b",")} - {b"close", b"keep-alive"}

@@ -19,6 +19,8 @@ from fipsrelay.wire.tls import RECORD, TlsStream
 # RFC 8446 §6: a fatal handshake_failure alert, in the record version that every TLS client accepts.
 _TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x28"
 _TLS_HANDSHAKE = 0x16
+# By us as soon as there is an upstream to take the body (as nginx does it), so that no agent waits for nothing.
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # What nginx calls lingering_timeout and lingering_time: how long an agent may pause, and go on, after an answer that
 # was given before its request had ended.
 _LINGER_PAUSE, _LINGER = 5.0, 30.0
@@ -269,6 +271,8 @@ class Exchange:
         request = self._request
         if self._body is not None and self._upstream is upstream and request is not None:
             self._sent = bytearray(data) if request.backend.upstream.retries.replay else None
+            if request.expects:
+                self.to_agent(_CONTINUE)
 
     def _read_body(self, body: Body, view: memoryview, position: int) -> int:
         try:

@@ -44,12 +44,14 @@ class Request:
         method: as sent.
         http10: whether the agent speaks HTTP/1.0.
         keep_alive: whether it wants its connection kept.
+        expects: whether it waits for 100 Continue before it sends the body.
         backend: where the request goes.
     """
 
     method: bytes
     http10: bool
     keep_alive: bool
+    expects: bool
     backend: Backend
 
 
@@ -106,7 +108,8 @@ class Frontend:
     def _read_request(self, data: bytes) -> tuple[Request, int, bytes]:
         head = parse_request(data, self.limits.header_lines)
         backend = self.backend(head.target)
-        return Request(head.method, head.http10, head.keep_alive, backend), head.body, head.rebuild(backend.host)
+        request = Request(head.method, head.http10, head.keep_alive, head.expects, backend)
+        return request, head.body, head.rebuild(backend.host)
 
     def _read_answer(self, data: bytes) -> tuple[ResponseHead, bytes]:
         head = parse_response(data, b"GET", self.limits.header_lines)

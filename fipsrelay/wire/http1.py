@@ -27,9 +27,10 @@ _STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + _TEXT + rb"))?"
 # One empty line may come before a request (RFC 9112 §2.2).
 _REQUEST = re.compile(rb"(?:\r\n)?(" + _METHOD + rb") (" + _TARGET + rb") HTTP/1\.([01])" + _FIELDS)
 _ANSWER = re.compile(_STATUS_LINE + _FIELDS)
-# What is not passed on as it came: Host, framing, and the fields of one connection (RFC 9110 §7.6.1).
+# What is not passed on as it came: Host, framing, the fields of one connection (RFC 9110 §7.6.1), and Expect, which is
+# met here: an upstream that does not know it would let the agent wait, and readers differ over its odder forms.
 _ONE_HOP = rb"connection|content-length|keep-alive|proxy-connection|te|transfer-encoding|upgrade"
-_NOTED_IN_REQUESTS = re.compile(rb"\r\n((?i:host|" + _ONE_HOP + rb")):([^\r]*)")
+_NOTED_IN_REQUESTS = re.compile(rb"\r\n((?i:host|expect|" + _ONE_HOP + rb")):([^\r]*)")
 _NOTED_IN_ANSWERS = re.compile(rb"\r\n((?i:" + _ONE_HOP + rb")):([^\r]*)")
 # Options of Connection that drop no field. Nominating Content-Length would take the body's end away.
 _NOT_NOMINATED = frozenset((b"", b"close", b"keep-alive", b"content-length"))
@@ -78,13 +79,14 @@ class _Head:
     http10: bool
     keep_alive: bool
 
-    def _read(self, fields: bytes, noted: re.Pattern[bytes], header_lines: int) -> list[bytes]:
-        """Fill in the attributes after ``http10``; returns the values of Host if it is among the noted fields."""
+    def _read(self, fields: bytes, noted: re.Pattern[bytes], header_lines: int) -> tuple[list[bytes], list[bytes]]:
+        """Fill in the attributes after ``http10``; returns the values of Host and of Expect where these are noted."""
         if fields.count(b"\n") > header_lines:
             raise MessageError("head-too-large", 431, f"more than {header_lines} header lines")
         self.body = UNTIL_CLOSE
         self.keep_alive = not self.http10
         hosts: list[bytes] = []
+        expectations: list[bytes] = []
         connection = coding = None
         parts = noted.split(fields)  # text to keep, a name, its value, text to keep ...
         for at in range(1, len(parts), 3):
@@ -95,6 +97,8 @@ class _Head:
                 parts[at] = b"\r\n%b: %d" % (name, self._read_length(value.strip()))
             elif key == b"host":
                 hosts.append(value.strip())
+            elif key == b"expect":
+                expectations.append(value.strip().lower())
             elif key == b"connection":
                 connection = value if connection is None else connection + b"," + value
             elif key == b"transfer-encoding":
@@ -104,7 +108,7 @@ class _Head:
             self._read_coding(coding)
         if connection is not None:
             self._read_connection(connection)
-        return hosts
+        return hosts, expectations
 
     def _read_length(self, value: bytes) -> int:
         if self.body != UNTIL_CLOSE:
@@ -143,12 +147,14 @@ class RequestHead(_Head):
     """A request's head; ``body`` is never UNTIL_CLOSE.
 
     Attributes:
+        expects: the sender waits for 100 Continue before it sends the body.
         method: as sent.
         target: in origin form (or ``*``).
     """
 
-    __slots__ = ("method", "target")
+    __slots__ = ("expects", "method", "target")
 
+    expects: bool
     method: bytes
     target: bytes
 
@@ -188,13 +194,17 @@ def parse_request(data: bytes, header_lines: int = 128) -> RequestHead:
     head = RequestHead()
     head.method, head.target, minor, fields = match.groups()
     head.http10 = minor == b"0"
-    hosts = head._read(fields, _NOTED_IN_REQUESTS, header_lines)
+    hosts, expectations = head._read(fields, _NOTED_IN_REQUESTS, header_lines)
     if len(hosts) > 1 or not (hosts or head.http10):
         raise MessageError("bad-head", 400, "not exactly one Host")
     if hosts and _HOST.fullmatch(hosts[0]) is None:
         raise MessageError("bad-head", 400, "Host is not a host")
     if head.body == UNTIL_CLOSE:
         head.body = 0
+    if expectations not in ([], [b"100-continue"]):
+        raise MessageError("bad-expect", 417, "an expectation other than 100-continue, once")
+    # RFC 9110 §10.1.1: of HTTP/1.0 it is ignored, and without a body it means nothing.
+    head.expects = bool(expectations) and not head.http10 and head.body != 0
     if head.target[:1] != b"/":
         head.target = _origin_form(head)
     return head
