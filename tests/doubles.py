@@ -103,6 +103,9 @@ class FakeStream:
     def unsent(self) -> int:
         return len(self._kept)
 
+    def peer(self) -> str:
+        return "192.0.2.9:50000"
+
     def is_quiet(self) -> bool:
         return self.quiet
 

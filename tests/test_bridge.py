@@ -47,6 +47,20 @@ class BridgeTests(SynchronousTestCase):
         self.assertEqual((bytes(upstream.sent), bytes(self.agent.sent)), (b"hello", b"hi"))
         self.assertEqual((self.port.counters.bytes_in, self.port.counters.bytes_out), (5, 2))
 
+    def test_tls(self) -> None:
+        """A ClientHello at the beginning is refused in its own words, and nowhere else."""
+        self.upstream = self.connect()
+        self.agent.give(b"\x16\x03\x01\x02\x00\x01" + bytes(512))
+        self.assertEqual((bytes(self.upstream.sent), bytes(self.agent.sent)), (b"", b"\x15\x03\x01\x00\x02\x02\x28"))
+        self.assert_over("closed", "reset", tls_to_plaintext=1)
+
+    def test_what_only_looks_like_tls(self) -> None:
+        upstream = self.connect()
+        for data in (b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01" + bytes(512)):
+            self.agent.give(data)
+        self.assertEqual(len(upstream.sent), 3 + 518)
+        self.assertIsNone(self.agent.how)
+
     def test_slow_sides(self) -> None:
         upstream = self.connect()
         for giver, taker in ((self.agent, upstream), (upstream, self.agent)):

@@ -14,10 +14,10 @@ from fipsrelay.config.model import Timeouts, Tls
 from fipsrelay.crypto import context
 from fipsrelay.demo import certificates
 from fipsrelay.errors import MessageError, UpstreamError
-from fipsrelay.upstream.connect import Attempt, Gateway, Means, Place, describe, label
+from fipsrelay.upstream.connect import Attempt, Gateway, Means, Place, describe
 from fipsrelay.upstream.names import Names
 from fipsrelay.wire.deadlines import Deadlines
-from fipsrelay.wire.streams import ReadBuffer
+from fipsrelay.wire.streams import ReadBuffer, label
 from fipsrelay.wire.tls import TlsStream
 from tests.doubles import Reactor
 from tests.folders import Folders

@@ -631,6 +631,12 @@ class RefusalTests(Exchanges):
         self.agent.lose()
         self.assert_over("lost")
 
+    def test_tls_in_place_of_a_later_request(self) -> None:
+        self.asked().give(OK)
+        self.agent.give(b"\x16")
+        self.assertEqual(bytes(self.agent.sent), OK + b"\x15\x03\x01\x00\x02\x02\x28")
+        self.assertTrue(self.agent.ended)
+
 
 class LingerTests(Exchanges):
     def setUp(self) -> None:

@@ -75,6 +75,18 @@ class AccountTests(SynchronousTestCase):
         self.assertEqual(formatEvent(logs[0]), f"web: {one} [tls], and 2 more like it")
         self.assertEqual(self.port.counters.errors, {"tls": 5, "connect": 1})
 
+    def test_greetings(self) -> None:
+        """TLS on the port is logged once a minute, with where it came from and what to do."""
+        for pause, lines in ((0, 1), (30, 0), (29, 0), (2, 1)):
+            self.port.reactor.advance(pause)
+            with capturedLogs() as logs:
+                self.port.frontend.greeted("127.0.0.1:50000")
+            self.assertEqual(len(logs), lines, pause)
+        self.assertEqual(self.port.counters.errors, {"tls-to-plaintext": 4})
+        text = formatEvent(logs[0])
+        for words in ("web: ", "127.0.0.1:50000", "fips.https: false", ", and 2 more like it"):
+            self.assertIn(words, text)
+
     def test_drain(self) -> None:
         Connection(self.port)
         slow = Connection(self.port, ends_at_drain=False)

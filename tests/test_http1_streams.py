@@ -150,7 +150,7 @@ def lines_of(fields: bytes) -> FieldLines:
 
 
 def lines_to_pass(event: h11.Request | h11.Response) -> FieldLines:
-    """What of h11's header list is to be passed on (RFC 9110 §7.6.1), without the length and what the relay meets itself."""
+    """What of h11's header list is to be passed on (RFC 9110 §7.6.1), but for the length and what the relay meets."""
     lines = list(event.headers)
     dropped = {b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"te"}
     dropped |= {b"upgrade", b"host", b"expect"} if isinstance(event, h11.Request) else {b"upgrade"}

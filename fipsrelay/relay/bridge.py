@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fipsrelay.errors import UpstreamError
 from fipsrelay.relay.frontend import Frontend
+from fipsrelay.relay.hello import ALERT, is_hello
 from fipsrelay.upstream.connect import describe
 from fipsrelay.upstream.search import RETRIES, Search
 from fipsrelay.wire.deadlines import NEVER
@@ -76,6 +77,13 @@ class Bridge:
                 side.stream.close()
             self._gone()
 
+    def greeted(self) -> None:
+        """The agent speaks TLS: the intake would not understand what this carries to it."""
+        self._frontend.greeted(self._agent.peer())
+        self._agent.write(ALERT)
+        self._agent.close()
+        self.abort()
+
     def agent_lost(self) -> None:
         """The agent's connection broke."""
         self.counters.errors["agent-closed"] += 1
@@ -142,8 +150,15 @@ class _Side:
 
 
 class _AgentSide(_Side):
+    _begun = False
+
     def stream_data(self, view: memoryview) -> None:
         self._counters.bytes_in += len(view)
+        if not self._begun:
+            self._begun = True
+            if is_hello(view):
+                self._bridge.greeted()
+                return
         super().stream_data(view)
 
     def stream_lost(self, reason: Exception | None) -> None:

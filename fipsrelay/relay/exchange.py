@@ -9,6 +9,7 @@ from __future__ import annotations
 from fipsrelay.errors import AgentError, MessageError, UpstreamError
 from fipsrelay.relay.answer import JOIN, Answer, local_answer
 from fipsrelay.relay.frontend import Frontend, Request
+from fipsrelay.relay.hello import ALERT, HANDSHAKE
 from fipsrelay.upstream.search import RETRIES, Search
 from fipsrelay.wire.deadlines import NEVER
 from fipsrelay.wire.heads import HeadReader
@@ -16,9 +17,6 @@ from fipsrelay.wire.http1 import CHUNKED, Body, LengthBody, body_of, encode_chun
 from fipsrelay.wire.streams import PlainStream
 from fipsrelay.wire.tls import RECORD, TlsStream
 
-# RFC 8446 §6: a fatal handshake_failure alert, in the record version that every TLS client accepts.
-_TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x28"
-_TLS_HANDSHAKE = 0x16
 # By us as soon as there is an upstream to take the body (as nginx does it), so that no agent waits for nothing.
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # What nginx calls lingering_timeout and lingering_time: how long an agent may pause, and go on, after an answer that
@@ -210,19 +208,19 @@ class Exchange:
     def _read_head(self, view: memoryview, position: int) -> int:
         """Read a head, or a part of it; returns the position after what was used or held."""
         heads = self._heads
-        begun, first = heads.begun, position
+        begun = heads.begun
+        if view[position] == HANDSHAKE and not begun:
+            self._refuse_tls()
+            return len(view)
         try:
             data, position = heads.feed(view, position)
             if data is None:
                 if not begun:
-                    self._head_begun(view[first])
+                    self.deadline = self._now() + self._timeouts.request_head
                 return position
             request, length, self._head = self._read_request(data)
         except MessageError as error:
-            if not begun and view[first] == _TLS_HANDSHAKE:
-                self._refuse_tls()
-            else:
-                self._refuse(error)
+            self._refuse(error)
             return len(view)
         self._request = request
         self._length = length
@@ -237,12 +235,6 @@ class Exchange:
         self._hold(view, position)
         self._connect()
         return len(view)
-
-    def _head_begun(self, byte: int) -> None:
-        if byte == _TLS_HANDSHAKE:
-            self._refuse_tls()
-        else:
-            self.deadline = self._now() + self._timeouts.request_head
 
     def _send_head(self, upstream: TlsStream, view: memoryview, position: int) -> int:
         """Send the head, together with a short body that is already here."""
@@ -517,9 +509,8 @@ class Exchange:
         self._linger()
 
     def _refuse_tls(self) -> None:
-        text = "TLS on a plaintext port; set fips.https: false in the Agent"
-        self._frontend.failed(AgentError("tls-to-plaintext", 400, text))
-        self.to_agent(_TLS_ALERT)
+        self._frontend.greeted(self._agent.peer())
+        self.to_agent(ALERT)
         self._linger()
 
     def _linger(self) -> None:

@@ -22,6 +22,7 @@ from fipsrelay.wire.known import Known
 
 _ANSWERS = 16  # heads that are remembered; the largest have 64 KB
 _QUIET = 10.0  # seconds in which the same failure is not logged again
+_GREETINGS = 60.0  # the same for TLS on this port: an Agent that speaks it does so at every payload
 
 _log = Logger()
 
@@ -97,6 +98,7 @@ class Frontend:
         self._room = room
         self._drained: Deferred[None] | None = None
         self._failures = Repeats(_QUIET)
+        self._greetings = Repeats(_GREETINGS)
         self.requests = Known(self._read_request)
         # The same answer comes again and again within a second, until its Date changes.
         self.answers = lru_cache(_ANSWERS)(self._read_answer)
@@ -132,14 +134,22 @@ class Frontend:
 
     def failed(self, error: UpstreamError | AgentError) -> None:
         """Count and log a failure; the one place where it is logged."""
-        self.counters.errors[error.code] += 1
         upstream = error.upstream if isinstance(error, UpstreamError) else None
-        held = self._failures.admit((error.code, upstream), self.deadlines.now())
+        self._tell(error.code, upstream, str(error), self._failures)
+
+    def greeted(self, peer: str) -> None:
+        """Count and log a ClientHello on this plaintext port, from ``peer``."""
+        text = f"TLS on a plaintext port, from {peer}; set fips.https: false in the Agent"
+        self._tell("tls-to-plaintext", None, text, self._greetings)
+
+    def _tell(self, code: str, upstream: str | None, text: str, repeats: Repeats) -> None:
+        self.counters.errors[code] += 1
+        held = repeats.admit((code, upstream), self.deadlines.now())
         if held is None:
             return
         write = _log.info if upstream is None else _log.warn
         more = f", and {held} more like it" if held else ""
-        write("{intake}: {error} [{code}]{more}", intake=self.intake.name, error=str(error), code=error.code, more=more)
+        write("{intake}: {error} [{code}]{more}", intake=self.intake.name, error=text, code=code, more=more)
 
     def drain(self) -> Deferred[None]:
         """Let requests finish and take no further ones; fires when no connection is left."""

@@ -17,7 +17,7 @@ from fipsrelay.errors import FipsrelayError, UpstreamError
 from fipsrelay.upstream.names import Names
 from fipsrelay.upstream.tunnel import Tunnel
 from fipsrelay.wire.deadlines import NEVER, Deadlines
-from fipsrelay.wire.streams import ReadBuffer
+from fipsrelay.wire.streams import ReadBuffer, label
 from fipsrelay.wire.tls import TlsStream
 
 
@@ -84,11 +84,6 @@ class Place:
 
     def __str__(self) -> str:
         return label(self.address, self.port)
-
-
-def label(host: str, port: int) -> str:
-    """``host:port``, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class AttemptUser(Protocol):

@@ -9,9 +9,10 @@ from twisted.internet.interfaces import IDelayedCall
 from fipsrelay.errors import UpstreamError
 from fipsrelay.upstream.balance import least_bad, least_busy, next_best
 from fipsrelay.upstream.cluster import Cluster
-from fipsrelay.upstream.connect import Attempt, Means, label
+from fipsrelay.upstream.connect import Attempt, Means
 from fipsrelay.upstream.server import Server
 from fipsrelay.wire.deadlines import NEVER
+from fipsrelay.wire.streams import label
 from fipsrelay.wire.tls import TlsStream
 
 RETRIES = 3  # HAProxy's default

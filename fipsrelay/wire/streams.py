@@ -22,6 +22,11 @@ READ_SIZE = 128 * 1024
 READ_ROUNDS = 8
 
 
+def label(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class ReadBuffer:
     """The one buffer that every stream of a reactor reads into. What lies in it is gone when the callback returns."""
 
@@ -76,6 +81,14 @@ class Stream:
         self._ending = False
 
     # -- for users
+
+    def peer(self) -> str:
+        """Address and port of the other end."""
+        try:
+            address = self.socket.getpeername()
+        except OSError:
+            return "somebody who has gone"
+        return label(address[0], address[1])
 
     @property
     def unsent(self) -> int:

@@ -124,6 +124,25 @@ class AnswerTests(Played):
         self.assertEqual(read_all(old), LAST)
 
 
+class PlaintextPortTests(Stage):
+    """Agents with ``fips.https: true`` at ports that are plaintext."""
+
+    def test_tls_clients(self) -> None:
+        relay = self.start_relay(self.start_peer(lambda connection: None).port)
+        senders = []
+        for port in (self.http_port, self.tcp_port):
+            for _ in range(3):
+                agent = self.connect(port)
+                senders.append(agent.getsockname()[1])
+                context = ssl.create_default_context()
+                error = self.assertRaises(ssl.SSLError, context.wrap_socket, agent, server_hostname="localhost")
+                self.assertEqual(error.reason, "SSLV3_ALERT_HANDSHAKE_FAILURE")
+        self.assertIn("tls-to-plaintext:3", self.page())
+        lines = [line.partition("] ")[2] for line in relay.output.splitlines() if "tls-to-plaintext" in line]
+        said = "{}: TLS on a plaintext port, from 127.0.0.1:{}; set fips.https: false in the Agent [tls-to-plaintext]"
+        self.assertEqual(lines, [said.format("web", senders[0]), said.format("raw", senders[3])])
+
+
 class HeadTests(Played):
     """What arrives of heads, and how they may come."""
 
