@@ -28,7 +28,7 @@ from fipsrelay.errors import PortProblem, PortsError
 from fipsrelay.observe import page
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
-from fipsrelay.relay.room import Room
+from fipsrelay.relay.room import Room, places
 from fipsrelay.upstream import resolve
 from fipsrelay.upstream.backend import Backend, backends
 from fipsrelay.upstream.connect import Gateway, Means
@@ -148,7 +148,7 @@ class Relay(Stages):
         self._names = names = Names(reactor, ask, config.resolver.refresh, random.random)
         means = Means(reactor, buffer, deadlines, tls, config.tls, config.timeouts, names)
         self._backends = backends(config, means, way, random.random)
-        room = Room(config.limits.connections)
+        room = Room(places(config.limits.connections), reactor, means.reserve)
         self.addService(Timekeeping(deadlines))
         self.addService(Upstreams(self._backends, names, way))
         self.addService(Page(page.site(self._text), sockets[PAGE], reactor))

@@ -13,6 +13,7 @@ from fipsrelay.counters import IntakeCounters
 from fipsrelay.errors import UpstreamError
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
+from fipsrelay.upstream.reserve import Reserve
 from fipsrelay.wire.deadlines import Deadlines
 
 
@@ -315,7 +316,7 @@ class Port:
     ) -> None:
         self.reactor = Reactor()
         self.counters = IntakeCounters()
-        self.room = Room(10)
+        self.room = Room(10, self.reactor, Reserve())
         self.deadlines = Deadlines(self.reactor, 0.5)
         self.deadlines.start()
         self.backends: dict[str, Any] = {name: FakeBackend(name, check, retries) for name in ("up", "other")}

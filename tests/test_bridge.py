@@ -7,6 +7,7 @@ from typing import Any, cast
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.relay.bridge import Bridge
+from fipsrelay.wire.deadlines import NEVER
 from tests.doubles import FakeStream, Port
 
 
@@ -14,7 +15,8 @@ class BridgeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.port = Port("tcp")
         self.agent = cast(Any, FakeStream())
-        Bridge(self.port.frontend).makeConnection(self.agent)
+        self.bridge = Bridge(self.port.frontend)
+        self.bridge.makeConnection(self.agent)
         self.attempt = self.port.backend.searches[0]
 
     def connect(self) -> FakeStream:
@@ -60,6 +62,14 @@ class BridgeTests(SynchronousTestCase):
             self.agent.give(data)
         self.assertEqual(len(upstream.sent), 3 + 518)
         self.assertIsNone(self.agent.how)
+
+    def test_never_idle(self) -> None:
+        upstream = self.connect()
+        for _ in range(2):
+            self.assertEqual(self.bridge.idle_since(), NEVER)
+            self.assertFalse(self.bridge.give_way())
+            self.assertIsNone(upstream.how)
+            self.port.wait(100)
 
     def test_slow_sides(self) -> None:
         upstream = self.connect()

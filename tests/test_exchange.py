@@ -638,6 +638,47 @@ class RefusalTests(Exchanges):
         self.assertTrue(self.agent.ended)
 
 
+class IdleTests(Exchanges):
+    """Which connections may be closed when others need their places."""
+
+    def test_since_when(self) -> None:
+        self.assertEqual(self.exchange.idle_since(), 0)
+        self.port.wait(7)
+        self.assertEqual(self.exchange.idle_since(), 0)
+        self.agent.give(GET[:5])
+        self.assertEqual(self.exchange.idle_since(), NEVER)
+
+    def test_between_requests(self) -> None:
+        upstream = self.asked()
+        self.assertEqual(self.exchange.idle_since(), NEVER)
+        self.port.wait(7)
+        upstream.give(OK)
+        self.assertEqual(self.exchange.idle_since(), 7)
+
+    def test_not_before_the_answer_is_out(self) -> None:
+        self.agent.blocked = True
+        self.asked().give(OK)
+        self.assertEqual(self.exchange.idle_since(), NEVER)
+        self.agent.drain()
+        self.assertEqual(self.exchange.idle_since(), 0)
+
+    def test_not_while_it_is_closed(self) -> None:
+        self.agent.give(b"nonsense\r\n\r\n")
+        self.assertEqual(self.exchange.idle_since(), NEVER)
+
+    def test_not_with_a_request_in_hand(self) -> None:
+        self.asked(GET + GET).give(OK)
+        self.assertEqual(self.exchange.idle_since(), NEVER)
+
+    def test_give_way(self) -> None:
+        self.agent.quiet = False  # a request is in the kernel's buffer
+        self.assertFalse(self.exchange.give_way())
+        self.assertIsNone(self.agent.how)
+        self.agent.quiet = True
+        self.assertTrue(self.exchange.give_way())
+        self.assert_over("closed")
+
+
 class LingerTests(Exchanges):
     def setUp(self) -> None:
         super().setUp()

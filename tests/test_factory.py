@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import socket
+import struct
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -58,6 +60,50 @@ class ListenTests(SynchronousTestCase):
         self.assertIn(self.listening, self.port.reactor.readers)
         self.listening.doRead()
         self.assertEqual(self.port.counters.connections, 12)
+
+    def test_no_descriptor_left(self) -> None:
+        """What waits is not lost: it is accepted later. Where nothing waits there is no reason to stop."""
+        self.addCleanup(self.port.frontend.abort)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        for waiting in (False, True):
+            if waiting:
+                self.connect()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.listening.socket.fileno(), limits[1]))
+            self.listening.doRead()
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            self.assertEqual(self.port.counters.connections, 0)
+            self.assertEqual(self.listening in self.port.reactor.readers, not waiting)
+        self.port.reactor.advance(1)
+        self.port.reactor.run(lambda: self.port.counters.connections)
+
+    def test_client_that_has_gone(self) -> None:
+        """Others behind it are accepted all the same."""
+        self.addCleanup(self.port.frontend.abort)
+        gone = self.connect()
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+        self.connect()
+        for _ in range(2):
+            self.listening.doRead()
+        self.assertGreaterEqual(self.port.counters.connections, 1)
+        self.assertIn(self.listening, self.port.reactor.readers)
+
+    def test_error_of_one_connection(self) -> None:
+        """It is closed and logged, and the port goes on."""
+        self.addCleanup(self.port.frontend.abort)
+        good = self.port.backend.search
+        self.port.backend.search = lambda *_: 1 / 0  # type: ignore[method-assign]
+        agent = self.connect()
+        self.listening.doRead()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual((self.port.counters.open_connections, self.port.room.left), (0, 10))
+        agent.settimeout(10)
+        self.assertRaises(ConnectionResetError, agent.recv, 1)
+        self.port.backend.search = good  # type: ignore[method-assign]
+        self.connect()
+        self.listening.doRead()
+        self.assertEqual(self.port.counters.open_connections, 1)
 
     def test_is_a_port_of_the_room(self) -> None:
         self.assertEqual(self.port.room.ports, [self.listening])

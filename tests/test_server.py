@@ -9,8 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from fipsrelay.config.model import Timeouts, Tls
 from fipsrelay.upstream.connect import Means, Place
 from fipsrelay.upstream.health import Health
+from fipsrelay.upstream.reserve import Reserve
 from fipsrelay.upstream.server import Server
-from fipsrelay.wire.deadlines import Deadlines
+from fipsrelay.wire.deadlines import NEVER, Deadlines
 from fipsrelay.wire.streams import ReadBuffer
 from tests.doubles import FakeStream, Reactor
 
@@ -31,12 +32,13 @@ class Servers(SynchronousTestCase):
         self.deadlines = Deadlines(self.reactor, SWEEP)
         self.deadlines.start()
         self.answered: list[Server] = []
+        self.reserve = Reserve()
         self.server = self.make(ADDRESS)
 
     def make(self, address: str) -> Server:
         none = cast(Any, None)
         timeouts = Timeouts(upstream_keep_alive=KEEP_ALIVE)
-        means = Means(self.reactor, ReadBuffer(16), self.deadlines, none, Tls(), timeouts, none)
+        means = Means(self.reactor, ReadBuffer(16), self.deadlines, none, Tls(), timeouts, none, self.reserve)
         place = Place("intake.example", 443, address)
         return Server(2, place, Health(3, 1, self.reactor.seconds()), means, self.answered.append)
 
@@ -219,6 +221,27 @@ class RetiredTests(Servers):
         self.give_back()
         self.server.retire()
         self.assertEqual(self.deadlines._watched, set())
+
+
+class ReserveTests(Servers):
+    """Free connections can be closed for new ones."""
+
+    def test_oldest_first(self) -> None:
+        self.assertEqual(self.server.free_since(), NEVER)
+        first, second = self.lend(2)
+        self.assertFalse(self.reserve.give_up())
+        for stream in (first, second):
+            self.wait(1)
+            stream.keeper.give_back()
+        self.assertEqual(self.server.free_since(), 1)
+        self.assertTrue(self.reserve.give_up())
+        self.assert_counts(0, second)
+        self.assertEqual((first.how, second.how, self.server.free_since()), ("closed", None, 2))
+
+    def test_retired(self) -> None:
+        self.assertEqual(self.reserve.holders, {self.server})
+        self.server.retire()
+        self.assertEqual(self.reserve.holders, set())
 
 
 class HeardTests(Servers):

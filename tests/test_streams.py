@@ -198,6 +198,28 @@ class ReadTests(PlainStreams):
         self.assertEqual(self.user.events, ["lost"])
 
 
+class LookTests(PlainStreams):
+    """What can be known without reading."""
+
+    def test_quiet(self) -> None:
+        self.assertTrue(self.stream.is_quiet())
+        self.peer.sendall(b"x")
+        self.wait_readable()
+        self.assertFalse(self.stream.is_quiet())
+
+    def test_an_end_is_not_quiet(self) -> None:
+        self.peer.close()
+        self.wait_readable()
+        self.assertFalse(self.stream.is_quiet())
+
+    def test_peer(self) -> None:
+        host, port = self.peer.getsockname()
+        self.assertEqual(self.stream.peer(), f"{host}:{port}")
+        reset(self.peer)
+        self.wait_readable()
+        self.assertEqual(self.stream.peer(), "somebody who has gone")
+
+
 class WriteTests(PlainStreams):
     def test_at_once(self) -> None:
         self.assertTrue(self.stream.write(b"hello"))

@@ -98,14 +98,15 @@ class RelayProcess:
     Args:
         config_file: its configuration.
         environ: what to add to the environment.
+        prefix: a program that starts it, with its arguments.
 
     Attributes:
         pid: its process id.
     """
 
-    def __init__(self, config_file: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, config_file: Path, environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
         self._process = subprocess.Popen(
-            [str(executable("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(config_file)],
+            [*prefix, str(executable("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(config_file)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -61,6 +61,14 @@ class Bridge:
     def drain(self) -> None:
         """Nothing to do: where a conversation ends, only its two sides know. ``abort`` follows when the time is up."""
 
+    def idle_since(self) -> float:
+        """A silent conversation is one."""
+        return NEVER
+
+    def give_way(self) -> bool:
+        """Not before its time."""
+        return False
+
     def expired(self) -> None:
         """No byte in either direction for too long."""
         self.counters.errors["tunnel-timeout"] += 1

@@ -78,6 +78,18 @@ class Exchange:
         if self._request is None and not self._heads.begun and not self._over:
             self._finish()
 
+    def idle_since(self) -> float:
+        """Since when it has been waiting for a request; NEVER while it is not."""
+        waiting = self._request is None and not (self._heads.begun or self._over or self._ahead or self._agent.unsent)
+        return self.deadline - self._timeouts.agent_keep_alive if waiting else NEVER
+
+    def give_way(self) -> bool:
+        """Close, unless a request has arrived of which the reactor has not told yet."""
+        if not self._agent.is_quiet():
+            return False
+        self._finish()
+        return True
+
     def abort(self) -> None:
         """Cut everything now."""
         self._cut()

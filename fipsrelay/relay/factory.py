@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port
+from twisted.logger import Logger
 
 from fipsrelay.relay.bridge import Bridge
 from fipsrelay.relay.exchange import Exchange
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
+from fipsrelay.upstream.reserve import EXHAUSTED
 from fipsrelay.wire.streams import PlainStream, ReadBuffer
+
+_ACCEPTS = 100  # at most, before other events have their turn
+
+_log = Logger()
 
 
 class ProxyFactory(Factory):
@@ -39,20 +47,42 @@ class IntakePort(Port):
     """
 
     buffer: ReadBuffer
+    factory: Any
     room: Room
 
     def doRead(self) -> None:
-        """Accept, but never more than there is room for."""
-        self.numberAccepts = min(self.numberAccepts, self.room.left)
-        super().doRead()
+        """Accept, but never more than there is room for.
 
-    def transport(  # type: ignore[override]
-        self, skt: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any
-    ) -> PlainStream:
-        """Twisted calls this for each accepted socket, then ``protocol.makeConnection`` with what it returns."""
-        skt.setblocking(False)
-        skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return PlainStream(skt, reactor, self.buffer)
+        Not Twisted's way, which at the end of the descriptors accepts only to close: what waits in the kernel's queue
+        can be served when there is room again.
+        """
+        for _ in range(_ACCEPTS):
+            if not self.room.left or self.disconnecting:
+                return
+            try:
+                sock, _ = self.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in EXHAUSTED and not (
+                    self._is_wanted() and self.room.exhausted(os.strerror(error.errno))
+                ):
+                    return
+                continue  # that client has gone, or a packet filter has had its say
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = self.factory.buildProtocol(None)
+            try:
+                connection.makeConnection(PlainStream(sock, self.reactor, self.buffer))
+            except Exception:
+                _log.failure("Unexpected error at the beginning of a connection; it is closed")
+                connection.abort()
+
+    def _is_wanted(self) -> bool:
+        """Whether anybody waits: Linux looks for a descriptor first, and complains before it looks into the queue."""
+        queue = select.poll()
+        queue.register(self.socket, select.POLLIN)
+        return bool(queue.poll(0))
 
 
 def listen(reactor: Any, sock: socket.socket, factory: ProxyFactory, buffer: ReadBuffer, room: Room) -> IntakePort:

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from fipsrelay.config.model import Intake, Limits, Timeouts
 from fipsrelay.counters import IntakeCounters, Repeats
 from fipsrelay.errors import AgentError, UpstreamError
-from fipsrelay.relay.room import Room
+from fipsrelay.relay.room import Guest, Room
 from fipsrelay.relay.routes import Routes
 from fipsrelay.upstream.backend import Backend
 from fipsrelay.wire.deadlines import Deadlines
@@ -27,7 +27,7 @@ _GREETINGS = 60.0  # the same for TLS on this port: an Agent that speaks it does
 _log = Logger()
 
 
-class AgentConnection(Protocol):
+class AgentConnection(Guest, Protocol):
     """An exchange or a bridge."""
 
     def drain(self) -> None:
@@ -96,6 +96,7 @@ class Frontend:
         self._routes = Routes(intake)
         self._connections: set[AgentConnection] = set()
         self._room = room
+        room.guests.append(lambda: self._connections)
         self._drained: Deferred[None] | None = None
         self._failures = Repeats(_QUIET)
         self._greetings = Repeats(_GREETINGS)

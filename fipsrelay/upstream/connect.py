@@ -15,6 +15,7 @@ from fipsrelay.crypto import context as crypto
 from fipsrelay.crypto.policy import judge
 from fipsrelay.errors import FipsrelayError, UpstreamError
 from fipsrelay.upstream.names import Names
+from fipsrelay.upstream.reserve import Reserve
 from fipsrelay.upstream.tunnel import Tunnel
 from fipsrelay.wire.deadlines import NEVER, Deadlines
 from fipsrelay.wire.streams import ReadBuffer, label
@@ -33,6 +34,7 @@ class Means:
         tls: what the operator demands.
         timeouts: seconds.
         names: of hosts.
+        reserve: what can be closed for a new connection.
     """
 
     reactor: Any
@@ -42,6 +44,7 @@ class Means:
     tls: Tls
     timeouts: Timeouts
     names: Names
+    reserve: Reserve = attrs.field(factory=Reserve)
 
     def attempt(self, place: Place, upstream: str, user: AttemptUser) -> Attempt:
         """A way to one server; ``start`` it."""
@@ -227,7 +230,7 @@ class Attempt:
 
     def _connect(self, address: str) -> None:
         try:
-            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+            sock = self._means.reserve.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         except OSError as error:
             self._fail("local", 503, f"no socket: {describe(error)}")
             return

@@ -86,7 +86,9 @@ class Server:
         self._deadlines = means.deadlines
         self._keep_alive = means.timeouts.upstream_keep_alive
         self._answered = answered
+        self._reserve = means.reserve
         means.deadlines.watch(self)
+        means.reserve.holders.add(self)
 
     @property
     def heard(self) -> float:
@@ -152,8 +154,17 @@ class Server:
         for keeper in list(self.free):
             keeper.stream.close()
 
+    def free_since(self) -> float:
+        """When the oldest of the free connections became so; NEVER without one."""
+        return self.free[0].since if self.free else NEVER
+
+    def close_oldest(self) -> None:
+        """Close the one that has been free longest."""
+        self.free[0].stream.close()
+
     def retire(self) -> None:
         """Close what is free, and later whatever comes back."""
         self.retired = True
+        self._reserve.holders.discard(self)
         self._deadlines.forget(self)
         self.close_free()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 from typing import Any, Protocol
@@ -89,6 +90,12 @@ class Stream:
         except OSError:
             return "somebody who has gone"
         return label(address[0], address[1])
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has arrived, not even an end: the reactor may not have told of it yet."""
+        arrivals = select.poll()
+        arrivals.register(self.socket, select.POLLIN)
+        return not arrivals.poll(0)
 
     @property
     def unsent(self) -> int:

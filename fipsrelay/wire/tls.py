@@ -101,7 +101,7 @@ class TlsStream(Stream):
         return False
 
     def is_quiet(self) -> bool:
-        """Whether nothing has arrived, not even an end: the reactor may not have told of it yet."""
+        """See ``Stream``; by a poll object that is kept, for every request asks this."""
         return not self._arrivals.poll(0)
 
     def close(self) -> None:

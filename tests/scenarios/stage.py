@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,9 +204,11 @@ class Stage(SynchronousTestCase):
         """The real program between this test and one upstream, ready; see ``document``."""
         return self.run_relay(self.document(upstream_port, **sections))
 
-    def run_relay(self, document: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> RelayProcess:
+    def run_relay(
+        self, document: Mapping[str, Any], environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> RelayProcess:
         """The real program on a configuration, ready. The test fails if it does not end with status 0."""
-        relay = RelayProcess(self.write_config(document), environ)
+        relay = RelayProcess(self.write_config(document), environ, prefix)
         self.addCleanup(lambda: self.assertEqual(relay.stop(), 0, relay.output))
         relay.wait_for()
         return relay

@@ -128,7 +128,10 @@ class PlaintextPortTests(Stage):
     """Agents with ``fips.https: true`` at ports that are plaintext."""
 
     def test_tls_clients(self) -> None:
-        relay = self.start_relay(self.start_peer(lambda connection: None).port)
+        def wait_for_the_end(connection: ssl.SSLSocket) -> None:
+            self.assertEqual(read_all(connection), b"")
+
+        relay = self.start_relay(self.start_peer(wait_for_the_end).port)
         senders = []
         for port in (self.http_port, self.tcp_port):
             for _ in range(3):
