@@ -49,12 +49,17 @@ def make(config: Config, evidence: Evidence, reactor: Any) -> IService:
 
     Raises:
         FipsError: OpenSSL does not take the policy.
-        ConfigError: the trust bundle, or the password of the egress proxy, cannot be used.
+        ConfigError: the trust bundle, an intake's certificate, or the password of the egress proxy, cannot be used.
         PortsError: ports are taken.
     """
     tls = context.build(config.tls)
+    local = {
+        name: context.build_local(intake.tls, config.tls.minimum_version, f"intakes.{name}.tls")
+        for name, intake in config.intakes.items()
+        if intake.tls is not None
+    }
     way = gateway(config.egress)
-    return Relay(config, evidence, tls, way, bind(config), reactor)
+    return Relay(config, evidence, tls, local, way, bind(config), reactor)
 
 
 def bind(config: Config) -> dict[str, list[socket.socket]]:
@@ -122,6 +127,7 @@ class Relay(Stages):
         config: of the operator.
         evidence: of the gate.
         tls: context with the policy.
+        local: by intake, the contexts of those that speak TLS to their agents.
         way: the egress proxy, if there is one.
         sockets: from ``bind``.
         reactor: Twisted's.
@@ -132,6 +138,7 @@ class Relay(Stages):
         config: Config,
         evidence: Evidence,
         tls: SSL.Context,
+        local: Mapping[str, SSL.Context],
         way: Gateway | None,
         sockets: Mapping[str, Sequence[socket.socket]],
         reactor: Any,
@@ -157,7 +164,15 @@ class Relay(Stages):
         for name, intake in config.intakes.items():
             counters = self._counters.intakes[name]
             frontend = Frontend(
-                intake, self._backends, counters, config.timeouts, config.limits, deadlines, reactor, room
+                intake,
+                self._backends,
+                counters,
+                config.timeouts,
+                config.limits,
+                deadlines,
+                reactor,
+                room,
+                local.get(name),
             )
             intakes.addService(Intake(frontend, sockets[name], buffer, room, reactor))
         self.addService(intakes)

@@ -93,7 +93,7 @@ class ListenTests(SynchronousTestCase):
         """It is closed and logged, and the port goes on."""
         self.addCleanup(self.port.frontend.abort)
         good = self.port.backend.search
-        self.port.backend.search = lambda *_: 1 / 0  # type: ignore[method-assign]
+        self.port.backend.search = lambda *_: 1 / 0  # type: ignore[method-assign, assignment]
         agent = self.connect()
         self.listening.doRead()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

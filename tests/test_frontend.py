@@ -7,16 +7,25 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.config.model import Limits
 from fipsrelay.errors import AgentError, MessageError, UpstreamError
+from fipsrelay.relay.hello import refusal
+from fipsrelay.wire.deadlines import NEVER
 from tests.doubles import Port
 
 
 class Connection:
     """Ends when it is told to, if it does."""
 
-    def __init__(self, port: Port, ends_at_drain: bool = True) -> None:
+    def __init__(self, port: Port, ends_at_drain: bool = True, opens: bool = True) -> None:
         self._port = port
         self._ends_at_drain = ends_at_drain
-        port.frontend.opened(self)
+        if opens:
+            port.frontend.opened(self)
+
+    def idle_since(self) -> float:
+        return NEVER
+
+    def give_way(self) -> bool:
+        return False
 
     def drain(self) -> None:
         if self._ends_at_drain:
@@ -42,6 +51,21 @@ class AccountTests(SynchronousTestCase):
             self.assertEqual((self.port.counters.open_connections, self.port.room.left), (1, 9))
         second.end()
         self.assertEqual((self.port.counters.connections, self.port.counters.open_connections), (2, 0))
+
+    def test_successor(self) -> None:
+        """It takes the place of the one before it, and counts as the same connection."""
+        first = Connection(self.port)
+        second = Connection(self.port)
+        first.end()
+        third = Connection(self.port, opens=False)
+        self.port.frontend.succeeded(second, third)
+        self.port.frontend.opened(third)
+        self.assertEqual((self.port.counters.connections, self.port.counters.open_connections), (2, 1))
+        self.assertEqual(self.port.room.left, 9)
+        second.end()
+        self.assertEqual(self.port.counters.open_connections, 1)
+        third.end()
+        self.assertEqual((self.port.counters.open_connections, self.port.room.left), (0, 10))
 
     def test_failures_are_counted_and_logged_once(self) -> None:
         for error, level in (
@@ -80,7 +104,7 @@ class AccountTests(SynchronousTestCase):
         for pause, lines in ((0, 1), (30, 0), (29, 0), (2, 1)):
             self.port.reactor.advance(pause)
             with capturedLogs() as logs:
-                self.port.frontend.greeted("127.0.0.1:50000")
+                self.port.frontend.greeted(*refusal("127.0.0.1:50000"))
             self.assertEqual(len(logs), lines, pause)
         self.assertEqual(self.port.counters.errors, {"tls-to-plaintext": 4})
         text = formatEvent(logs[0])

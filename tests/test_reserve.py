@@ -52,12 +52,16 @@ class SocketTests(SynchronousTestCase):
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
         self.sockets: list[socket.socket] = []
-        self.addCleanup(lambda: [sock.close() for sock in self.sockets])
+        self.addCleanup(self.close_all)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 3, limits[1]))
         with self.assertRaises(OSError) as caught:
             while True:
                 self.sockets.append(socket.socket())
         self.assertEqual(caught.exception.errno, errno.EMFILE)
+
+    def close_all(self) -> None:
+        for sock in self.sockets:
+            sock.close()
 
     def test_in_the_place_of_a_free_connection(self) -> None:
         holder = Holder(self.reserve, 1, 2)

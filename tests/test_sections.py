@@ -15,6 +15,7 @@ from fipsrelay.config.model import (
     Intake,
     Limits,
     Listen,
+    LocalTls,
     Probes,
     Proxy,
     Resolver,
@@ -289,6 +290,16 @@ class IntakeTests(SectionTests):
         found = (Route("/a", "other"), Route("/b/", "main"))
         self.assertEqual(config.intakes["a"], Intake("a", 9804, "http", "main", found))
         self.assertEqual(config.intakes["b"], Intake("b", 9000, "tcp", "other"))
+
+    def test_tls(self) -> None:
+        config = self.load("a: {offset: 1, upstream: main, tls: {certificate: /a.pem, key: /a.key}}")
+        self.assertEqual(config.intakes["a"].tls, LocalTls("/a.pem", "/a.key"))
+        self.assertEqual(
+            self.refusal("a: {offset: 1, upstream: main, tls: {key: /a}}"), "intakes.a.tls: missing: certificate"
+        )
+        self.assertIn(
+            "intakes.a.tls.key: ", self.refusal("a: {offset: 1, upstream: main, tls: {certificate: /a, key: a}}")
+        )
 
     def test_none(self) -> None:
         self.assertIn("intakes: there are none", self.refusal(""))

@@ -140,7 +140,7 @@ class TreeTests(SynchronousTestCase):
         bound = service.bind(wanted)
         for sock in (sock for sockets in bound.values() for sock in sockets):
             self.addCleanup(sock.close)
-        self.relay = service.Relay(wanted, EVIDENCE, SSL.Context(SSL.TLS_CLIENT_METHOD), None, bound, self.reactor)
+        self.relay = service.Relay(wanted, EVIDENCE, SSL.Context(SSL.TLS_CLIENT_METHOD), {}, None, bound, self.reactor)
 
     def start(self) -> None:
         self.relay.startService()

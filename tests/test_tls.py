@@ -278,6 +278,13 @@ class ReadTests(TlsStreams):
         self.assertTrue(self.stream.write(b"answer"))
         self.reactor.run(lambda: self.peer.data == b"answer", self.peer.read)
 
+    def test_end_is_said_again_to_who_resumes(self) -> None:
+        """As on plaintext streams, although no event of the kernel's tells of it a second time."""
+        self.peer.connection.shutdown()
+        for count in (1, 2):
+            self.stream.resume()
+            self.reactor.run(lambda: self.user.events.count("eof") == count)  # noqa: B023, it is called here
+
     def test_fin_alone_is_no_end(self) -> None:
         """Anybody on the way can send a FIN; only the peer can send close_notify."""
         self.peer.send(b"half")

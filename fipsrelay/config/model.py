@@ -155,6 +155,19 @@ class Route:
 
 
 @attrs.frozen
+class LocalTls:
+    """What an intake speaks TLS with to its agents, as absolute paths of PEM files.
+
+    Attributes:
+        certificate: the chain, the intake's own certificate first.
+        key: its private key, without a password.
+    """
+
+    certificate: str
+    key: str
+
+
+@attrs.frozen
 class Intake:
     """One port for one product.
 
@@ -164,6 +177,7 @@ class Intake:
         protocol: ``http`` or ``tcp``.
         upstream: name of the default upstream.
         routes: exceptions by path (http only); the longest prefix wins.
+        tls: None for plaintext.
     """
 
     name: str
@@ -171,6 +185,7 @@ class Intake:
     protocol: str
     upstream: str
     routes: tuple[Route, ...] = ()
+    tls: LocalTls | None = None
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from fipsrelay.config import proxies, values
-from fipsrelay.config.model import Egress, Intake, Listen, Retries, Route, Timeouts, Upstream
+from fipsrelay.config.model import Egress, Intake, Listen, LocalTls, Retries, Route, Timeouts, Upstream
 from fipsrelay.config.nodes import Node, shown
 from fipsrelay.config.values import Readers, collected, each, file_or, one_of, port, record, seconds, settings, whole
 from fipsrelay.errors import ConfigError, Problem
@@ -50,6 +50,7 @@ TIMEOUTS: Final[Readers] = {
     # To stop at once is a choice; for all others no time at all is a mistake.
     "drain": seconds(0),
 }
+LOCAL_TLS: Final[Readers] = {"certificate": values.file, "key": values.file}
 LIMITS: Final[Readers] = {
     "head_size": whole(1024, 1024 * 1024),
     "header_lines": whole(16, 4096),
@@ -132,6 +133,7 @@ def intakes(section: Node, upstream_section: Node, start: int, problems: list[Pr
         "protocol": one_of("http", "tcp"),
         "upstream": upstream,
         "routes": _routes(upstream),
+        "tls": record(LocalTls, LOCAL_TLS, required=LOCAL_TLS),
     }
     ports = _Ports(start, problems)
     found = {}
@@ -142,7 +144,8 @@ def intakes(section: Node, upstream_section: Node, start: int, problems: list[Pr
             message = "tcp has no paths to route by; allowed: http, or routes: []"
             problems.append(node.entries()["protocol"].problem(message))
         if number is not None and "upstream" in given:
-            found[name] = Intake(name, number, given["protocol"], given["upstream"], given.get("routes", ()))
+            routes, tls = given.get("routes", ()), given.get("tls")
+            found[name] = Intake(name, number, given["protocol"], given["upstream"], routes, tls)
     if not section.entries() and not _is_wrong(problems, "preset", "intakes"):
         problems.append(section.problem("there are none; allowed: at least one, here or from a preset"))
     return found

@@ -13,7 +13,7 @@ from OpenSSL._util import ffi, lib
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname
 
-from fipsrelay.config.model import Tls
+from fipsrelay.config.model import LocalTls, Tls
 from fipsrelay.crypto import policy
 from fipsrelay.errors import ConfigError, FipsError, Problem
 
@@ -35,8 +35,61 @@ def build(tls: Tls) -> SSL.Context:
         FipsError: the library does not offer exactly the approved suites, or refuses a setting.
         ConfigError: no trusted certificate can be read.
     """
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_min_proto_version(SSL.TLS1_3_VERSION if tls.minimum_version == "1.3" else SSL.TLS1_2_VERSION)
+    context = _approved(SSL.TLS_CLIENT_METHOD, tls.minimum_version)
+    bundle = trust_bundle(tls.trust)
+    try:
+        context.load_verify_locations(bundle)
+    except SSL.Error as error:
+        raise _distrust(f"{bundle} holds no certificate that can be read: a PEM bundle is wanted") from error
+    context.set_verify(SSL.VERIFY_PEER)
+    return _checked(context)
+
+
+def build_local(tls: LocalTls, minimum_version: str, path: str) -> SSL.Context:
+    """The context of an intake that speaks TLS to its agents.
+
+    Args:
+        tls: its certificate and key.
+        minimum_version: ``1.2`` or ``1.3``.
+        path: of its keys in the configuration, for messages.
+
+    Raises:
+        FipsError: as ``build``.
+        ConfigError: they cannot be read, do not belong together, or are not what the policy allows.
+    """
+    context = _approved(SSL.TLS_SERVER_METHOD, minimum_version)
+    context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+    context.set_passwd_cb(lambda *_: b"")  # OpenSSL's own would ask at the terminal
+    # In this order a key of another certificate shows at the check, and not as a key that cannot be read.
+    for key, file, use in (
+        ("key", tls.key, context.use_privatekey_file),
+        ("certificate", tls.certificate, context.use_certificate_chain_file),
+    ):
+        try:
+            Path(file).open("rb").close()
+            use(file)
+        except OSError as error:
+            raise _wrong(f"{path}.{key}", f"{file} cannot be read ({error.strerror})") from error
+        except SSL.Error as error:
+            message = f"{file} holds no {key} that can be used: PEM, of a kind that the policy allows, is wanted"
+            raise _wrong(f"{path}.{key}", message) from error
+    try:
+        context.check_privatekey()
+    except SSL.Error as error:
+        raise _wrong(f"{path}.key", f"{tls.key} is not the key of {tls.certificate}") from error
+    chain = x509.load_pem_x509_certificates(Path(tls.certificate).read_bytes())
+    # What an agent trusts is its own affair, so that there is no anchor to be left out: each signature counts.
+    facts = [certificate_facts(certificate) for certificate in chain]
+    broken = policy.judge_chain([*facts, facts[-1]])
+    if broken:
+        raise _wrong(f"{path}.certificate", f"{tls.certificate}: {'; '.join(dict.fromkeys(broken))}")
+    return _checked(context)
+
+
+def _approved(method: int, minimum_version: str) -> SSL.Context:
+    """A context with the policy's versions, suites, groups and signatures."""
+    context = SSL.Context(method)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION if minimum_version == "1.3" else SSL.TLS1_2_VERSION)
     context.set_max_proto_version(SSL.TLS1_3_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -44,14 +97,14 @@ def build(tls: Tls) -> SSL.Context:
     context.set_tls13_ciphersuites(":".join(policy.TLS13_SUITES).encode())
     _set(lib.SSL_CTX_set1_curves_list, context, ":".join(policy.GROUPS), "groups")
     _set(lib.SSL_CTX_set1_sigalgs_list, context, ":".join(policy.SIGNATURE_ALGORITHMS), "signature algorithms")
-    bundle = trust_bundle(tls.trust)
-    try:
-        context.load_verify_locations(bundle)
-    except SSL.Error as error:
-        raise _distrust(f"{bundle} holds no certificate that can be read: a PEM bundle is wanted") from error
-    context.set_verify(SSL.VERIFY_PEER)
-    # Last, because a context of which a connection was made takes no more settings (pyOpenSSL 26.2).
-    # Names that OpenSSL does not know are dropped from both lists without a word.
+    return context
+
+
+def _checked(context: SSL.Context) -> SSL.Context:
+    """The context, which offers what it was told and nothing else: OpenSSL drops unknown names without a word.
+
+    Last, because a context of which a connection was made takes no more settings (pyOpenSSL 26.2).
+    """
     offered = set(SSL.Connection(context, None).get_cipher_list())
     if offered != {*policy.TLS12_SUITES, *policy.TLS13_SUITES}:
         raise FipsError(
@@ -88,7 +141,11 @@ def trust_bundle(setting: str, bundles: Sequence[Path] = SYSTEM_BUNDLES) -> Path
 
 
 def _distrust(message: str) -> ConfigError:
-    return ConfigError((Problem("configuration", 0, "tls.trust", message),))
+    return _wrong("tls.trust", message)
+
+
+def _wrong(path: str, message: str) -> ConfigError:
+    return ConfigError((Problem("configuration", 0, path, message),))
 
 
 def _set(function: object, context: SSL.Context, value: str, what: str) -> None:

@@ -6,6 +6,8 @@ SP 800-131A Rev. 2 (signatures and key sizes).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 VERSIONS = ("TLSv1.2", "TLSv1.3")
@@ -72,7 +74,12 @@ class HandshakeFacts:
 
 
 def judge(facts: HandshakeFacts, minimum_version: str = "1.2") -> tuple[str, ...]:
-    """Name every rule that a handshake breaks; an empty tuple means that payload may leave."""
+    """Name every rule that a handshake with a server breaks; an empty tuple means that payload may leave."""
+    return (*judge_session(facts, minimum_version), *judge_chain(facts.chain))
+
+
+def judge_session(facts: HandshakeFacts, minimum_version: str = "1.2") -> tuple[str, ...]:
+    """The same without its certificates: of a client that shows none."""
     broken = []
     if facts.version not in VERSIONS or (minimum_version == "1.3" and facts.version != "TLSv1.3"):
         broken.append(f"version {facts.version} is not allowed")
@@ -82,12 +89,16 @@ def judge(facts: HandshakeFacts, minimum_version: str = "1.2") -> tuple[str, ...
         broken.append(f"group {facts.group or 'unknown'} is not approved")
     if facts.version == "TLSv1.2" and not facts.extended_master_secret:
         broken.append("TLS 1.2 without extended master secret (RFC 7627)")
-    if not facts.chain:
-        broken.append("no verified certificate chain")
-    for certificate in facts.chain:
+    return tuple(broken)
+
+
+def judge_chain(chain: Sequence[CertificateFacts]) -> tuple[str, ...]:
+    """Name every rule that a chain breaks, leaf first, trust anchor last."""
+    broken = [] if chain else ["no verified certificate chain"]
+    for certificate in chain:
         broken.extend(_judge_key(certificate))
     # The trust anchor is believed for being in the bundle: its own signature proves nothing.
-    for certificate in facts.chain[:-1]:
+    for certificate in chain[:-1]:
         if certificate.signature_hash not in CERTIFICATE_HASHES:
             broken.append(f"certificate {certificate.subject} is signed with {certificate.signature_hash}")
     return tuple(broken)

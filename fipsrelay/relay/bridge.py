@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fipsrelay.errors import UpstreamError
 from fipsrelay.relay.frontend import Frontend
-from fipsrelay.relay.hello import ALERT, is_hello
+from fipsrelay.relay.hello import ALERT, is_hello, refusal
 from fipsrelay.upstream.connect import describe
 from fipsrelay.upstream.search import RETRIES, Search
 from fipsrelay.wire.deadlines import NEVER
-from fipsrelay.wire.streams import PlainStream, Stream
+from fipsrelay.wire.streams import Stream
 from fipsrelay.wire.tls import TlsStream
 
 
@@ -27,12 +27,12 @@ class Bridge:
         self.counters = frontend.counters
         self._frontend = frontend
         self._backend = frontend.backend()
-        self._agent: PlainStream
+        self._agent: Stream
         self._search: Search | None = None
         self._sides: tuple[_AgentSide, _UpstreamSide] | None = None
 
-    def makeConnection(self, stream: PlainStream) -> None:
-        """Twisted's ``Port`` hands over the accepted connection."""
+    def makeConnection(self, stream: Stream) -> None:
+        """``IntakePort`` hands over the accepted connection."""
         self._agent = stream
         self._frontend.opened(self)
         self._frontend.deadlines.watch(self)
@@ -87,7 +87,7 @@ class Bridge:
 
     def greeted(self) -> None:
         """The agent speaks TLS: the intake would not understand what this carries to it."""
-        self._frontend.greeted(self._agent.peer())
+        self._frontend.greeted(*refusal(self._agent.peer()))
         self._agent.write(ALERT)
         self._agent.close()
         self.abort()

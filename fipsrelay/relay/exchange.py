@@ -9,12 +9,12 @@ from __future__ import annotations
 from fipsrelay.errors import AgentError, MessageError, UpstreamError
 from fipsrelay.relay.answer import JOIN, Answer, local_answer
 from fipsrelay.relay.frontend import Frontend, Request
-from fipsrelay.relay.hello import ALERT, HANDSHAKE
+from fipsrelay.relay.hello import ALERT, HANDSHAKE, refusal
 from fipsrelay.upstream.search import RETRIES, Search
 from fipsrelay.wire.deadlines import NEVER
 from fipsrelay.wire.heads import HeadReader
 from fipsrelay.wire.http1 import CHUNKED, Body, LengthBody, body_of, encode_chunk, last_chunk
-from fipsrelay.wire.streams import PlainStream
+from fipsrelay.wire.streams import Stream
 from fipsrelay.wire.tls import RECORD, TlsStream
 
 # By us as soon as there is an upstream to take the body (as nginx does it), so that no agent waits for nothing.
@@ -43,7 +43,7 @@ class Exchange:
         self._timeouts = frontend.timeouts
         self._now = frontend.deadlines.now
         self._read_request = frontend.requests.read
-        self._agent: PlainStream
+        self._agent: Stream
         self._heads = HeadReader(frontend.limits.head_size)
         self._answer = Answer(self, frontend)
         self._request: Request | None = None
@@ -63,8 +63,8 @@ class Exchange:
 
     # -- beginning and end
 
-    def makeConnection(self, stream: PlainStream) -> None:
-        """Twisted's ``Port`` hands over the accepted connection."""
+    def makeConnection(self, stream: Stream) -> None:
+        """``IntakePort`` hands over the accepted connection."""
         self._agent = stream
         stream.user = self
         self._frontend.opened(self)
@@ -521,7 +521,7 @@ class Exchange:
         self._linger()
 
     def _refuse_tls(self) -> None:
-        self._frontend.greeted(self._agent.peer())
+        self._frontend.greeted(*refusal(self._agent.peer()))
         self.to_agent(ALERT)
         self._linger()
 

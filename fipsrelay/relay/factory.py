@@ -16,8 +16,10 @@ from fipsrelay.relay.bridge import Bridge
 from fipsrelay.relay.exchange import Exchange
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
+from fipsrelay.relay.welcome import Welcome
 from fipsrelay.upstream.reserve import EXHAUSTED
-from fipsrelay.wire.streams import PlainStream, ReadBuffer
+from fipsrelay.wire.streams import PlainStream, ReadBuffer, Stream
+from fipsrelay.wire.tls import TlsStream
 
 _ACCEPTS = 100  # at most, before other events have their turn
 
@@ -25,7 +27,7 @@ _log = Logger()
 
 
 class ProxyFactory(Factory):
-    """Builds an exchange (http) or a bridge (tcp) for each agent connection of one intake."""
+    """Builds an exchange (http) or a bridge (tcp) for each agent connection of one intake, in TLS if it has a context."""
 
     noisy = False
 
@@ -34,8 +36,15 @@ class ProxyFactory(Factory):
 
     # Factory's own signature promises a Protocol; ours take the stream that IntakePort makes, and nothing else.
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Twisted's ``Port`` asks for what serves a new connection."""
-        return Bridge(self.frontend) if self.frontend.intake.protocol == "tcp" else Exchange(self.frontend)
+        """What serves a new connection."""
+        frontend = self.frontend
+        served = Bridge(frontend) if frontend.intake.protocol == "tcp" else Exchange(frontend)
+        return served if frontend.tls is None else Welcome(frontend, served)
+
+    def stream(self, sock: socket.socket, reactor: Any, buffer: ReadBuffer) -> Stream:
+        """The kind of stream that this takes."""
+        tls = self.frontend.tls
+        return PlainStream(sock, reactor, buffer) if tls is None else TlsStream(sock, reactor, buffer, tls, None)
 
 
 class IntakePort(Port):
@@ -73,7 +82,7 @@ class IntakePort(Port):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = self.factory.buildProtocol(None)
             try:
-                connection.makeConnection(PlainStream(sock, self.reactor, self.buffer))
+                connection.makeConnection(self.factory.stream(sock, self.reactor, self.buffer))
             except Exception:
                 _log.failure("Unexpected error at the beginning of a connection; it is closed")
                 connection.abort()

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import attrs
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -22,7 +23,7 @@ from fipsrelay.wire.known import Known
 
 _ANSWERS = 16  # heads that are remembered; the largest have 64 KB
 _QUIET = 10.0  # seconds in which the same failure is not logged again
-_GREETINGS = 60.0  # the same for TLS on this port: an Agent that speaks it does so at every payload
+_GREETINGS = 60.0  # the same for agents with TLS where there is none: they come back with every payload
 
 _log = Logger()
 
@@ -67,6 +68,7 @@ class Frontend:
         deadlines: who watches the time.
         reactor: Twisted's.
         room: of the process.
+        tls: context for the agents, where the intake has a certificate.
 
     Attributes:
         draining: no further requests are taken.
@@ -84,6 +86,7 @@ class Frontend:
         deadlines: Deadlines,
         reactor: Any,
         room: Room,
+        tls: SSL.Context | None = None,
     ) -> None:
         self.intake = intake
         self.counters = counters
@@ -91,6 +94,7 @@ class Frontend:
         self.limits = limits
         self.deadlines = deadlines
         self.reactor = reactor
+        self.tls = tls
         self.draining = False
         self._backends = backends
         self._routes = Routes(intake)
@@ -119,11 +123,18 @@ class Frontend:
         return head, head.rebuild()
 
     def opened(self, connection: AgentConnection) -> None:
-        """An agent connection begins."""
+        """An agent connection begins, unless it has taken another one's place already."""
+        if connection in self._connections:
+            return
         self._connections.add(connection)
         self.counters.connections += 1
         self.counters.open_connections += 1
         self._room.enter()
+
+    def succeeded(self, connection: AgentConnection, successor: AgentConnection) -> None:
+        """The same connection, served by another."""
+        self._connections.remove(connection)
+        self._connections.add(successor)
 
     def closed(self, connection: AgentConnection) -> None:
         """An agent connection has ended; more than once is fine."""
@@ -138,10 +149,9 @@ class Frontend:
         upstream = error.upstream if isinstance(error, UpstreamError) else None
         self._tell(error.code, upstream, str(error), self._failures)
 
-    def greeted(self, peer: str) -> None:
-        """Count and log a ClientHello on this plaintext port, from ``peer``."""
-        text = f"TLS on a plaintext port, from {peer}; set fips.https: false in the Agent"
-        self._tell("tls-to-plaintext", None, text, self._greetings)
+    def greeted(self, code: str, text: str) -> None:
+        """Count and log an agent that speaks TLS to a plaintext port, or none to a TLS port."""
+        self._tell(code, None, text, self._greetings)
 
     def _tell(self, code: str, upstream: str | None, text: str, repeats: Repeats) -> None:
         self.counters.errors[code] += 1

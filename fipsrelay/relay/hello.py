@@ -8,6 +8,11 @@ ALERT = b"\x15\x03\x01\x00\x02\x02\x28"
 _CLIENT_HELLO = 1
 
 
+def refusal(peer: str) -> tuple[str, str]:
+    """Code and text for what came from ``peer``."""
+    return "tls-to-plaintext", f"TLS on a plaintext port, from {peer}; set fips.https: false in the Agent"
+
+
 def is_hello(view: memoryview) -> bool:
     """Whether the first bytes of a connection, as they were read, are a ClientHello's.
 

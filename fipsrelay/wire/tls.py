@@ -1,7 +1,7 @@
-"""A TLS client stream: pyOpenSSL straight on the non-blocking socket, without memory BIOs.
+"""A TLS stream: pyOpenSSL straight on the non-blocking socket, without memory BIOs.
 
 ``SSL_read`` and ``SSL_write`` are called through pyOpenSSL's own bindings, because its ``recv_into`` allocates a buffer
-of the asked size at every call. Nothing here judges a connection: see ``upstream.connect``.
+of the asked size at every call. Nothing here judges a connection: see ``upstream.connect`` and ``relay.welcome``.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Connector(Protocol):
 
 
 class TlsStream(Stream):
-    """A TLS client on a socket whose ``connect`` has been begun.
+    """TLS on a socket: a client's whose ``connect`` has been begun, or a server's that was accepted.
 
     Args:
         sock, reactor, buffer: as in ``Stream``.
         context: with the policy.
-        server_name: sent as SNI.
+        server_name: sent as SNI; None to be the server.
 
     Attributes:
         name: of the peer, for what is said about it.
@@ -56,12 +56,15 @@ class TlsStream(Stream):
     """
 
     def __init__(
-        self, sock: socket.socket, reactor: Any, buffer: ReadBuffer, context: SSL.Context, server_name: bytes
+        self, sock: socket.socket, reactor: Any, buffer: ReadBuffer, context: SSL.Context, server_name: bytes | None
     ) -> None:
         super().__init__(sock, reactor, buffer)
         self.connection = SSL.Connection(context, sock)
-        self.connection.set_connect_state()
-        self.connection.set_tlsext_host_name(server_name)
+        if server_name is None:
+            self.connection.set_accept_state()
+        else:
+            self.connection.set_connect_state()
+            self.connection.set_tlsext_host_name(server_name)
         self._ssl = self.connection._ssl
         # pyOpenSSL turns partial writes on: SSL_write would return after each record, eight times a read.
         lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
@@ -69,6 +72,7 @@ class TlsStream(Stream):
         self.keeper: Any = None
         self._arrivals = select.poll()
         self._arrivals.register(sock, select.POLLIN)
+        self._at_end = False
         self._connected = False
         self._ready = False
         self._read_wants_write = False
@@ -80,8 +84,8 @@ class TlsStream(Stream):
         self._reactor.addWriter(self)
 
     def resume(self) -> None:
-        """Read again; bytes that OpenSSL already holds raise no event, so they are asked for."""
-        if not self.reading and self.is_open and self._ready and _SSL_pending(self._ssl):
+        """Read again; bytes that OpenSSL already holds, or an end, raise no event, so they are asked for."""
+        if not self.reading and self.is_open and self._ready and (self._at_end or _SSL_pending(self._ssl)):
             self._read_later()
         super().resume()
 
@@ -185,6 +189,7 @@ class TlsStream(Stream):
             self._read_wants_write = True
             self._reactor.addWriter(self)
         elif code == _ZERO_RETURN:
+            self._at_end = True
             self.pause()
             if self.user is not None:
                 self.user.stream_eof()
