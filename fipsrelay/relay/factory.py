@@ -27,7 +27,7 @@ _log = Logger()
 
 
 class ProxyFactory(Factory):
-    """Builds an exchange (http) or a bridge (tcp) for each agent connection of one intake, in TLS if it has a context."""
+    """Builds an exchange (http) or a bridge (tcp) for each agent connection of one intake, in TLS if it has that."""
 
     noisy = False
 
