@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
-SUITE_PACKAGES := openssl squid
+SUITE_PACKAGES := haproxy nginx openssl slowhttptest squid
 
-.PHONY: run test soak lint tox bench bench-upstreams clean check-python suite-packages missing-packages
+.PHONY: run test soak fuzz lint tox bench bench-upstreams bench-greedy clean check-python suite-packages missing-packages
 .DELETE_ON_ERROR:
 
 ## run: the demo, until Ctrl-C; ONCE=1 sends every payload once and stops.
@@ -15,9 +15,15 @@ run: .venv/.installed
 test: .venv/.installed suite-packages
 	@exec $(BIN)/python -m tests $(TESTS)
 
-## soak: the ledger test at length: 20,000 payloads past intakes that are killed every second, a few minutes.
+## soak: at length: mixed traffic with faults for SOAK seconds (600), cross-talk of 100,000 requests, and the ledger of
+## 20,000 payloads past intakes that are killed every second.
 soak: .venv/.installed
-	@LEDGER_PAYLOADS=20000 exec $(BIN)/python -m tests tests.scenarios.test_ledger
+	@SOAK_SECONDS=$(or $(SOAK),600) CROSSTALK_REQUESTS=100000 LEDGER_PAYLOADS=20000 exec $(BIN)/python -m tests \
+	  tests.scenarios.test_soak tests.scenarios.test_crosstalk tests.scenarios.test_ledger
+
+## fuzz: framing and exchanges, by an ever larger corpus, for FUZZ seconds (600).
+fuzz: .venv/.installed
+	@exec $(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ),600)
 
 ## lint: style and types.
 lint: .venv/.linters
@@ -36,6 +42,10 @@ bench: .venv/.installed
 ## bench-upstreams: what upstreams that do not work cost the others, and what idling costs.
 bench-upstreams: .venv/.installed
 	$(BIN)/python -m benchmarks.upstreams $(BENCH)
+
+## bench-greedy: what slow and greedy clients cost the others, and in memory.
+bench-greedy: .venv/.installed
+	$(BIN)/python -m benchmarks.greedy $(BENCH)
 
 clean:
 	rm -rf .venv .tox .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -49,16 +49,20 @@ class Message(Generic[Head]):
 class Reader(Generic[Head]):
     """Reads messages one after the other, as the relay does, and keeps them.
 
+    Args:
+        parse: reads a head.
+        head_size: largest head, in bytes.
+
     Attributes:
         messages: the last one may be incomplete.
         error: code of what ended the reading.
     """
 
-    def __init__(self, parse: Callable[[bytes], Head]) -> None:
+    def __init__(self, parse: Callable[[bytes], Head], head_size: int = HEAD_LIMIT) -> None:
         self.messages: list[Message[Head]] = []
         self.error: str | None = None
         self._parse: Callable[[bytes], Head] = parse
-        self._heads = HeadReader(HEAD_LIMIT)
+        self._heads = HeadReader(head_size)
         self._body: Body | None = None
         self._before = 0
 

@@ -335,6 +335,10 @@ class FailureTests(Exchanges):
         self.agent.give(GET.replace(b"GET", b"HEAD"))
         self.port.backend.searches[0].refuse()
         self.assertEqual(self.assert_local(503, "connect-refused"), b"")
+        self.setUp()
+        self.asked(post(b"he", 5).replace(b"POST", b"HEAD"))
+        self.port.wait(31)
+        self.assertEqual(self.assert_local(408, "body-timeout"), b"")
 
     def test_upstream_ends_before_its_answer(self) -> None:
         for leave, status in (("eof", 502), ("lose", 502)):

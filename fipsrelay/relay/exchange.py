@@ -404,10 +404,8 @@ class Exchange:
         if self._request.http10:
             self.closing = True
         self._answer.done = True
-        self._counters.requests[error.status] += 1
         self.upstream_leaves()
-        head_only = self._request.method == b"HEAD"
-        self.to_agent(local_answer(error.status, error.code, str(error), close=self.closing, head_only=head_only))
+        self._say(error, close=self.closing)
         self.answered()
 
     def _discard_ahead(self) -> None:
@@ -516,9 +514,14 @@ class Exchange:
         if self._answer.head_sent:
             self._break_off()
             return
-        self._counters.requests[error.status] += 1
-        self.to_agent(local_answer(error.status, error.code, str(error), close=True, head_only=False))
+        self._say(error, close=True)
         self._linger()
+
+    def _say(self, error: AgentError | UpstreamError, *, close: bool) -> None:
+        """Answer instead of the upstream."""
+        self._counters.requests[error.status] += 1
+        head_only = self._request is not None and self._request.method == b"HEAD"
+        self.to_agent(local_answer(error.status, error.code, str(error), close=close, head_only=head_only))
 
     def _refuse_tls(self) -> None:
         self._frontend.greeted(*refusal(self._agent.peer()))

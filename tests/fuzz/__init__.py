@@ -1,0 +1,1 @@
+"""Fuzz targets: bytes in, assertions out. ``guided`` runs one of them, ``python -m tests.fuzz`` all for long."""
