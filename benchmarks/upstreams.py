@@ -8,8 +8,7 @@ Two questions:
 * What do the checks of 16 upstreams with three addresses each cost while there is no traffic, and how many connections
   does each address see?
 
-The relay stands on core 0; nginx (the good intake), wrk and, at the lowest priority, the processes that disturb share
-core 1. Needs what ``against_haproxy`` needs.
+Needs what ``against_haproxy`` needs.
 """
 
 from __future__ import annotations
@@ -17,30 +16,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import socket
 import ssl
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import attrs
-import yaml
-
-from benchmarks.against_haproxy import HOST, BenchmarkError, Proxy, program, start_nginx
+from benchmarks.against_haproxy import HOST, BenchmarkError, Proxy, start_nginx
+from benchmarks.latency import Relay, disturbing, load, print_changes
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import free_ports
 
 REQUEST = f"POST /api/v2/series HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode()
-CONNECTIONS = 8  # to the good intake
-THINK = 5  # milliseconds that each of them pauses after an answer: a saturated core measures only itself
 WAITING = 16  # connections that always wait for the bad one, beside a steady stream of others
 UPSTREAMS, ADDRESSES = 16, 3
 INTERVAL = 10.0  # of the checks: the default
@@ -89,14 +81,6 @@ class Intakes:
             each.close()
 
 
-@attrs.frozen
-class Latency:
-    """Microseconds, of one round."""
-
-    p50: float
-    p99: float
-
-
 def main(options: argparse.Namespace) -> None:
     """Measure and print; raises BenchmarkError when something is missing or failed."""
     os.sched_setaffinity(0, {1})
@@ -119,15 +103,16 @@ def _measure_holes(
     nginx = start_nginx(folder, paths)
     stack.callback(nginx.stop)
     (silent,) = free_ports(1)
-    stack.enter_context(_disturbing(_be_silent, silent, paths))
+    stack.enter_context(disturbing(_be_silent, 19, silent, paths))
     ports = {"good": nginx.ports["sink"], "drops": _full_port(stack), "silent": silent}
     document = {
         "upstreams": {name: {"host": HOST, "port": port, "addresses": ["127.0.0.1"]} for name, port in ports.items()},
         # Requests to a server that is down are refused at once; here they are to wait.
         "probes": {"fall": 100},
     }
-    relay = _start_relay("holes", folder, paths, document, stack)
-    _load(relay.ports["good"], 1, folder)
+    relay = Relay("holes", folder, paths, document)
+    stack.callback(relay.stop)
+    load(relay.ports["good"], 1, folder)
     print(f"{options.rounds} rounds of {options.seconds} s with and without {options.rate} bad requests a second")
     for bad in ("nothing", "drops", "silent"):
         _compare(bad, relay, folder, options)
@@ -138,58 +123,13 @@ def _compare(bad: str, relay: Proxy, folder: Path, options: argparse.Namespace) 
     """``nothing`` disturbs nobody: what moves then is the machine."""
     alone, beside = [], []
     for _ in range(options.rounds):
-        alone.append(_load(relay.ports["good"], options.seconds, folder))
+        alone.append(load(relay.ports["good"], options.seconds, folder))
         with contextlib.ExitStack() as disturbed:
             if bad in relay.ports:
-                disturbed.enter_context(_disturbing(_ask_in_vain, relay.ports[bad], options.rate))
+                disturbed.enter_context(disturbing(_ask_in_vain, 19, relay.ports[bad], options.rate))
             time.sleep(1)
-            beside.append(_load(relay.ports["good"], options.seconds, folder))
-    for key in ("p50", "p99"):
-        without, together = ([getattr(each, key) for each in taken] for taken in (alone, beside))
-        change = statistics.median(together) / statistics.median(without) - 1
-        print(f"  {bad:<8} {key} in µs: {_spread(without)}, with it {_spread(together)}: {change:+.1%}", flush=True)
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})"
-
-
-def _load(port: int, seconds: int, folder: Path) -> Latency:
-    """Closed loop: each connection sends its next request after it has the answer."""
-    script = folder / "latency.lua"
-    script.write_text(
-        f'wrk.method = "POST"\nwrk.headers["Host"] = "{HOST}"\nwrk.body = string.rep("x", 1024)\n'
-        f"function delay() return {THINK} end\n"
-        "function done(summary, latency)\n"
-        "  local e = summary.errors\n"
-        '  io.write(string.format("RESULT %d %d %d\\n", e.connect + e.read + e.write + e.status + e.timeout,'
-        " latency:percentile(50), latency:percentile(99)))\nend\n"
-    )
-    command = [program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script)]
-    finished = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/api/v2/series"], capture_output=True, text=True, timeout=seconds + 30
-    )
-    errors, *percentiles = finished.stdout.partition("RESULT ")[2].split() or ["no result"]
-    if errors != "0":
-        raise BenchmarkError(f"wrk failed, {errors} errors: {finished.stderr or finished.stdout}")
-    return Latency(*map(float, percentiles))
-
-
-@contextlib.contextmanager
-def _disturbing(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a coroutine function in a process of its own; at the lowest priority, so that wrk and nginx come first."""
-    process = multiprocessing.get_context("spawn").Process(target=_work, args=(work, *arguments), daemon=True)
-    process.start()
-    try:
-        yield
-    finally:
-        process.kill()
-        process.join()
-
-
-def _work(work: Callable[..., Any], *arguments: Any) -> None:
-    os.nice(19)
-    asyncio.run(work(*arguments))
+            beside.append(load(relay.ports["good"], options.seconds, folder))
+    print_changes(bad, alone, beside)
 
 
 async def _be_silent(port: int, paths: certificates.Paths) -> None:
@@ -245,7 +185,8 @@ async def _measure_idle(folder: Path, paths: certificates.Paths, stack: contextl
             for each in range(UPSTREAMS)
         }
         document = {"upstreams": upstreams, "probes": {"enabled": kind != "unchecked"}}
-        relays[kind] = await asyncio.to_thread(_start_relay, kind, folder, paths, document, stack)
+        relays[kind] = await asyncio.to_thread(Relay, kind, folder, paths, document)
+        stack.callback(relays[kind].stop)
     await asyncio.sleep(SETTLED)
     before = {kind: relay.cpu() for kind, relay in relays.items()}
     began = asyncio.get_running_loop().time()
@@ -272,31 +213,6 @@ def _check_state(log: Path, down: int) -> None:
     found = log.read_text(errors="replace").count("has no server available!")
     if found != down:
         raise BenchmarkError(f"{found} upstreams are down and not {down}; see {log}")
-
-
-# -- both
-
-
-def _start_relay(
-    name: str, folder: Path, paths: certificates.Paths, document: dict[str, Any], stack: contextlib.ExitStack
-) -> Proxy:
-    """The relay with an intake, of the same name, for every upstream of ``document``."""
-    upstreams = document["upstreams"]
-    page, *ports = free_ports(1 + len(upstreams))
-    intakes = dict(zip(upstreams, ports, strict=True))
-    complete = {
-        "listen": {"addresses": ["127.0.0.1"], "port_range_start": page},
-        "fips": {"unlisted_module": "warn"},
-        "tls": {"trust": str(paths.authority)},
-        "intakes": {each: {"port": port, "upstream": each} for each, port in intakes.items()},
-        **document,
-    }
-    file = folder / f"{name}.yaml"
-    file.write_text(yaml.safe_dump(complete, sort_keys=False))
-    command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(file)]
-    relay = Proxy(name, command, folder, intakes, core="0")
-    stack.callback(relay.stop)
-    return relay
 
 
 def _host(number: int) -> str:
