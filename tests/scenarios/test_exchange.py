@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -396,6 +397,9 @@ def close_in_order(connection: ssl.SSLSocket) -> None:
     """Tell the other side, by TLS and TCP, that nothing more is coming, and read until it closes as well."""
     with contextlib.suppress(ssl.SSLError):  # what is still coming: OpenSSL reads no further then
         half_close(connection)
-    connection.shutdown(socket.SHUT_WR)  # plain reads from here on
-    with contextlib.suppress(ConnectionResetError):  # the relay may drop a connection that it cannot use again
+    try:
+        connection.shutdown(socket.SHUT_WR)  # plain reads from here on
         read_all(connection)
+    except OSError as error:  # the relay may drop a connection that it cannot use again
+        if error.errno not in (errno.ECONNRESET, errno.ENOTCONN):
+            raise
