@@ -18,6 +18,7 @@ class IntakeCounters:
         requests: by HTTP status of the answer that the agent got, or began to get.
         errors: failures by stable code (``Fipsrelay-Error``).
         retries: further tries, by the code of the failure before them.
+        handshakes: with agents, where there is TLS with them, by version, suite and group.
         bytes_in: bytes read from agents.
         bytes_out: bytes handed over for agents.
     """
@@ -27,6 +28,7 @@ class IntakeCounters:
     requests: Counter[int] = attrs.Factory(Counter)
     errors: Counter[str] = attrs.Factory(Counter)
     retries: Counter[str] = attrs.Factory(Counter)
+    handshakes: Counter[tuple[str, str, str]] = attrs.Factory(Counter)
     bytes_in: int = 0
     bytes_out: int = 0
 

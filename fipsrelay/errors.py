@@ -90,7 +90,7 @@ class AgentError(FipsrelayError):
 
     Attributes:
         code: stable word; sent as ``Fipsrelay-Error`` and counted.
-        status: HTTP status of the answer: 400, 408, 431, 501 or 505.
+        status: HTTP status of the answer: 400, 408, 417, 431, 501 or 505.
         detail: one line, free of what the agent sent.
     """
 
@@ -108,7 +108,7 @@ class MessageError(FipsrelayError):
 
     Attributes:
         code: stable word, such as ``bad-head``.
-        status: what an agent is answered when it sent them: 400, 431, 501 or 505.
+        status: what an agent is answered when it sent them: 400, 417, 431, 501 or 505.
         detail: one line, free of what was sent.
     """
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.config.model import Probes, Timeouts, Tls
+from fipsrelay.crypto.policy import HandshakeFacts
 from fipsrelay.errors import UpstreamError
 from fipsrelay.upstream.cluster import Cluster
 from fipsrelay.upstream.connect import Attempt, AttemptUser, Means, Place
@@ -37,7 +38,10 @@ class Played:
         state: ``running``, ``reached``, ``ready``, ``failed`` or ``cancelled``.
         fails: ``start`` ends with this code at once; empty if not.
         user: the search.
+        facts: what a handshake comes to.
     """
+
+    facts = HandshakeFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", "P-256", True, ())
 
     def __init__(self, place: Place, user: AttemptUser, began: float, fails: str = "") -> None:
         self.place = place

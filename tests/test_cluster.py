@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import capturedLogs, formatEvent
@@ -12,7 +13,7 @@ from fipsrelay.config import model
 from fipsrelay.upstream.cluster import Cluster
 from fipsrelay.upstream.connect import Gateway
 from tests.doubles import FakeStream
-from tests.searches import A6, B6, HOST, A, B, C, D, Played, Searches
+from tests.searches import A6, B6, HOST, A, B, C, D, Played, Searches, failure
 
 GATEWAY = Gateway("proxy.example", 3128)
 
@@ -236,6 +237,36 @@ class TakeTests(Clusters):
         lent.keeper.give_back()
         self.assertEqual(len(self.server(A).free), 1)
         self.assertEqual([self.cluster.take() for _ in range(3)], [None] * 3)
+
+
+class HandshakeTests(Clusters):
+    """They are counted whoever made them, also with a server that has left meanwhile."""
+
+    def test_finished(self) -> None:
+        self.make(A, B)
+        attempts = [self.attempt_of(address) for address in (A, A, B)]
+        attempts[2].facts = attrs.evolve(attempts[2].facts, version="TLSv1.2", group=None)
+        for attempt in attempts:
+            self.cluster.passed(self.server(attempt.place.address), attempt)
+        suite = "TLS_AES_256_GCM_SHA384"
+        handshakes = self.cluster.handshakes
+        self.assertEqual(handshakes.finished, {("TLSv1.3", suite, "P-256"): 2, ("TLSv1.2", suite, "unknown"): 1})
+        self.assertEqual((handshakes.newest, handshakes.refused), (attempts[2].facts, {}))
+
+    def test_refused(self) -> None:
+        """By code; what failed before TLS is no handshake."""
+        self.make(A)
+        for code, step in (
+            ("certificate", "handshake"),
+            ("policy", "policy"),
+            ("identity", "identity"),
+            ("policy", "policy"),
+            ("connect-refused", "connect"),
+            ("proxy-auth", "proxy"),
+        ):
+            error = attrs.evolve(failure(code), step=step)
+            self.cluster.failed(self.server(A), self.attempt_of(A), error)
+        self.assertEqual(self.cluster.handshakes.refused, {"certificate": 1, "policy": 2, "identity": 1})
 
 
 class OverdueTests(Clusters):

@@ -7,6 +7,8 @@ import resource
 import socket
 from collections.abc import Callable
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 
@@ -168,6 +170,11 @@ class GoodTests(Attempts):
         self.play()
         stream = self.ready()
         self.assertEqual((self.user.heard, self.questions, attempt.began), (["reached", "ready"], [], 7))
+        assert attempt.facts is not None
+        self.assertEqual(attempt.facts.parameters, ("TLSv1.3", "TLS_AES_256_GCM_SHA384", "P-256"))
+        pem = self.paths.certificate.read_bytes()
+        digest = x509.load_pem_x509_certificates(pem)[0].fingerprint(hashes.SHA256()).hex()
+        self.assertEqual(attempt.facts.chain[0].sha256, digest)
         self.assertEqual((stream.is_open, stream.reading, stream.user), (True, False, None))
         self.assertEqual(stream.socket.getpeername(), ("127.0.0.1", self.port))
         self.assertTrue(stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))

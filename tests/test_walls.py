@@ -38,6 +38,7 @@ PURE = (
     "crypto.policy",
     "wire.http1",
     "upstream.balance",
+    "upstream.handshakes",
     "upstream.health",
     "relay.routes",
 )

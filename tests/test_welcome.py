@@ -7,11 +7,14 @@ from typing import Any, cast
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.crypto import context
+from fipsrelay.crypto.policy import HandshakeFacts
 from fipsrelay.relay import welcome
 from fipsrelay.relay.exchange import Exchange
 from fipsrelay.relay.welcome import Welcome
 from fipsrelay.wire.deadlines import NEVER
 from tests.doubles import FakeStream, Port
+
+FACTS = HandshakeFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", "P-256", True, ())
 
 
 class FakeTlsStream(FakeStream):
@@ -32,13 +35,17 @@ class WelcomeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.broken: list[str] = []
         self.examined: list[object] = []
-        self.patch(context, "examine", self.examined.append)
+        self.patch(context, "examine", self.examine)
         self.patch(welcome, "judge_session", lambda facts: self.broken)
         self.port = Port()
         self.exchange = Exchange(self.port.frontend)
         self.welcome = Welcome(self.port.frontend, self.exchange)
         self.stream = FakeTlsStream()
         self.welcome.makeConnection(cast(Any, self.stream))
+
+    def examine(self, connection: object) -> HandshakeFacts:
+        self.examined.append(connection)
+        return FACTS
 
     def open(self) -> tuple[int, int, int]:
         """Connections: all so far, open ones, places left."""
@@ -58,6 +65,7 @@ class WelcomeTests(SynchronousTestCase):
         self.assertIs(self.stream.user, self.exchange)
         self.assertTrue(self.stream.reading)
         self.assertEqual(self.open(), (1, 1, 9))
+        self.assertEqual(self.port.counters.handshakes, {FACTS.parameters: 1})
         self.assertEqual(self.port.deadlines._watched, {self.exchange})
         self.stream.lose()
         self.assertEqual(self.open(), (1, 0, 10))

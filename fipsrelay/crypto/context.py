@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
@@ -207,4 +208,5 @@ def certificate_facts(certificate: x509.Certificate) -> policy.CertificateFacts:
         key=kind,
         key_bits=bits,
         signature_hash=algorithm.name if algorithm else None,
+        sha256=certificate.fingerprint(hashes.SHA256()).hex(),
     )

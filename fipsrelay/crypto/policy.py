@@ -46,12 +46,14 @@ class CertificateFacts:
         key: ``rsa``, the name of a curve as in ``GROUPS``, or of another kind of key.
         key_bits: size of the public key.
         signature_hash: ``sha256`` and the like; None where the algorithm names none.
+        sha256: digest of the certificate, hexadecimal.
     """
 
     subject: str
     key: str
     key_bits: int
     signature_hash: str | None
+    sha256: str = ""
 
 
 @attrs.frozen
@@ -71,6 +73,11 @@ class HandshakeFacts:
     group: str | None
     extended_master_secret: bool
     chain: tuple[CertificateFacts, ...]
+
+    @property
+    def parameters(self) -> tuple[str, str, str]:
+        """Version, suite and group."""
+        return self.version, self.suite, self.group or "unknown"
 
 
 def judge(facts: HandshakeFacts, minimum_version: str = "1.2") -> tuple[str, ...]:

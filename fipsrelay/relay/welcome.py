@@ -77,10 +77,12 @@ class Welcome:
 
     def stream_ready(self) -> None:
         """The handshake is finished: judge it."""
-        broken = judge_session(crypto.examine(self._stream.connection))
+        facts = crypto.examine(self._stream.connection)
+        broken = judge_session(facts)
         if broken:
             self._fail("agent-tls", "; ".join(broken))  # which the context should have kept from happening
             return
+        self._frontend.counters.handshakes[facts.parameters] += 1
         self._gone(self._served)
         self._served.makeConnection(self._stream)
 

@@ -15,6 +15,7 @@ from fipsrelay.config.model import Probes
 from fipsrelay.errors import UpstreamError
 from fipsrelay.upstream.balance import least_busy
 from fipsrelay.upstream.connect import Attempt, Gateway, Means, Place
+from fipsrelay.upstream.handshakes import Handshakes
 from fipsrelay.upstream.health import Health
 from fipsrelay.upstream.probe import Probe
 from fipsrelay.upstream.server import Server
@@ -46,6 +47,7 @@ class Cluster:
         usable: those that are up.
         turn: grows with each request, so that equal servers take turns.
         trial: who tries a server while all are down; one at a time.
+        handshakes: with all of them.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Cluster:
         self.usable: list[Server] = []
         self.turn = 0
         self.trial: object = None
+        self.handshakes = Handshakes()
         self._fixed = addresses or ((host,) if gateway else ())
         self._gateway = gateway
         self._means = means
@@ -156,11 +159,14 @@ class Cluster:
 
     def passed(self, server: Server, attempt: Attempt) -> None:
         """An attempt came through."""
+        assert attempt.facts is not None
+        self.handshakes.count(attempt.facts)
         if server.health.passed(self._means.deadlines.now()) and not server.retired:
             self._came_up(server, f"Layer6 check passed, check duration: {self._duration(attempt)}ms")
 
     def failed(self, server: Server, attempt: Attempt, error: UpstreamError) -> None:
         """An attempt did not; unless that was the fault of this host."""
+        self.handshakes.count_failure(error)
         if error.code == "local" or server.retired:
             return
         if server.health.failed(self._means.deadlines.now(), error.detail, attempt.began):

@@ -12,7 +12,7 @@ from OpenSSL import SSL
 
 from fipsrelay.config.model import Timeouts, Tls
 from fipsrelay.crypto import context as crypto
-from fipsrelay.crypto.policy import judge
+from fipsrelay.crypto.policy import HandshakeFacts, judge
 from fipsrelay.errors import FipsrelayError, UpstreamError
 from fipsrelay.upstream.names import Names
 from fipsrelay.upstream.reserve import Reserve
@@ -113,11 +113,13 @@ class Attempt:
 
     Attributes:
         began: when it was started.
+        facts: what its handshake came to, once that is finished.
     """
 
     def __init__(self, place: Place, upstream: str, means: Means, user: AttemptUser) -> None:
         self.deadline = NEVER
         self.began = means.deadlines.now()
+        self.facts: HandshakeFacts | None = None
         self._place = place
         self._upstream = upstream
         self._means = means
@@ -203,7 +205,8 @@ class Attempt:
             self._fail("identity", 502, _layer6(problem))
             return
         self._step = "policy"
-        broken = judge(crypto.examine(connection), self._means.tls.minimum_version)
+        self.facts = crypto.examine(connection)
+        broken = judge(self.facts, self._means.tls.minimum_version)
         if broken:
             self._fail("policy", 502, _layer6("; ".join(broken)))
             return
