@@ -92,6 +92,10 @@ class Cluster:
         """The addresses; fires with none when there are none."""
         return succeed(self._fixed) if self._fixed else self._means.names.find(self.host)
 
+    def place(self, address: str) -> Place:
+        """A server at this address."""
+        return Place(self.host, self.port, address, self._gateway)
+
     # -- members
 
     def learn(self, addresses: Iterable[str]) -> None:
@@ -111,7 +115,7 @@ class Cluster:
     def _add(self, address: str) -> None:
         taken = {server.number for server in self.servers}
         number = next(number for number in count(1) if number not in taken)
-        place = Place(self.host, self.port, address, self._gateway)
+        place = self.place(address)
         probes = self._probes
         health = Health(probes.fall, probes.rise, self._means.deadlines.now())
         server = Server(number, place, health, self._means, self._answered)

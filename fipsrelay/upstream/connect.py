@@ -199,13 +199,13 @@ class Attempt:
         stream = self._stream
         assert stream is not None
         connection = stream.connection
+        self.facts = crypto.examine(connection)
         self._step = "identity"
         problem = crypto.identity_error(connection, self._place.host)
         if problem:
             self._fail("identity", 502, _layer6(problem))
             return
         self._step = "policy"
-        self.facts = crypto.examine(connection)
         broken = judge(self.facts, self._means.tls.minimum_version)
         if broken:
             self._fail("policy", 502, _layer6("; ".join(broken)))
