@@ -9,7 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from fipsrelay.config.model import Limits, Retries
 from fipsrelay.relay.exchange import Exchange
 from fipsrelay.wire.deadlines import NEVER
+from fipsrelay.wire.http1 import parse_request
 from tests.doubles import REFUSED, FakeStream, Port
+from tests.messages import Reader
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 SENT_GET = b"GET /x HTTP/1.1\r\nHost: up.example\r\n\r\n"
@@ -295,6 +297,84 @@ class EarlyAnswerTests(Exchanges):
         self.agent.eof()
         if self.agent.reading:
             self.agent.eof()
+
+
+class TinyChunkTests(Exchanges):
+    """An agent whose chunks are so small that reading them takes all the time does not get all the time."""
+
+    HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    CHUNKS = b"1\r\nx\r\n" * 1000
+
+    def content(self, upstream: FakeStream) -> bytes:
+        """What the upstream has of the body."""
+        reader = Reader(lambda data: parse_request(data, 100))
+        reader.feed(bytes(upstream.sent))
+        return bytes(reader.messages[0].content)
+
+    def test_turns(self) -> None:
+        """A part at once, and the rest after a while, in order; the agent is not read meanwhile."""
+        upstream = self.asked(self.HEAD)
+        self.agent.give(self.CHUNKS + b"3\r\nend\r\n0\r\n\r\n")
+        seen = []
+        while not self.agent.reading:
+            seen.append(len(self.content(upstream)))
+            self.assertGreater(len(self.port.reactor.getDelayedCalls()), 1)
+            self.port.reactor.advance(0.01)
+        self.assertEqual(self.content(upstream), b"x" * 1000 + b"end")
+        self.assertEqual(seen, sorted(set(seen)))
+        self.assertGreater(len(seen), 4)
+        upstream.give(OK)
+        self.assertEqual(bytes(self.agent.sent), OK)
+        self.agent.give(GET)
+        self.assertEqual(len(self.port.backend.searches), 1)
+
+    def test_larger_ones(self) -> None:
+        """They are read as they come."""
+        upstream = self.asked(self.HEAD)
+        self.agent.give((b"%x\r\n%b\r\n" % (2048, bytes(2048))) * 60)
+        self.assertEqual(len(self.content(upstream)), 2048 * 60)
+        self.assertTrue(self.agent.reading)
+
+    def test_upstream_that_takes_nothing(self) -> None:
+        """It is waited for, whichever of the two takes longer."""
+        upstream = self.asked(self.HEAD)
+        upstream.blocked = True
+        self.agent.give(self.CHUNKS)
+        for _ in range(10):
+            self.port.reactor.advance(0.01)
+        self.assertLess(upstream.unsent, 200)
+        self.assertFalse(self.agent.reading)
+        upstream.drain()
+        upstream.blocked = True
+        upstream.drain()
+        while not self.agent.reading:
+            self.port.reactor.advance(0.01)
+        self.assertEqual(self.content(upstream), b"x" * 1000)
+
+    def test_upstream_that_answers_and_leaves(self) -> None:
+        """The rest is thrown away, as slowly, and the agent has its answer."""
+        upstream = self.asked(self.HEAD)
+        self.agent.give(self.CHUNKS + b"0\r\n\r\n")
+        upstream.give(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        self.port.wait(1)
+        self.assertTrue(bytes(self.agent.sent).startswith(b"HTTP/1.1 200 OK\r\n"))
+        self.assertEqual((self.agent.ended, upstream.how), (True, "aborted"))
+
+    def test_no_upstream(self) -> None:
+        """All of a body that is here already is thrown away at once, and the next request counts."""
+        self.agent.give(self.HEAD + self.CHUNKS + b"0\r\n\r\n")
+        self.port.backend.searches[0].refuse()
+        self.assert_local(503, "connect-refused")
+        self.port.reactor.turn()
+        self.agent.give(GET)
+        self.assertEqual(len(self.port.backend.searches), 2)
+
+    def test_agent_that_leaves(self) -> None:
+        self.asked(self.HEAD)
+        self.agent.give(self.CHUNKS)
+        self.agent.lose()
+        self.port.wait(1)
+        self.assertEqual(self.port.counters.open_connections, 0)
 
 
 class FailureTests(Exchanges):

@@ -13,12 +13,15 @@ from fipsrelay.relay.hello import ALERT, HANDSHAKE, refusal
 from fipsrelay.upstream.search import RETRIES, Search
 from fipsrelay.wire.deadlines import NEVER
 from fipsrelay.wire.heads import HeadReader
-from fipsrelay.wire.http1 import CHUNKED, Body, LengthBody, body_of, encode_chunk, last_chunk
+from fipsrelay.wire.http1 import CHUNKED, Body, ChunkedBody, LengthBody, body_of, encode_chunk, last_chunk
 from fipsrelay.wire.streams import Stream
 from fipsrelay.wire.tls import RECORD, TlsStream
 
 # By us as soon as there is an upstream to take the body (as nginx does it), so that no agent waits for nothing.
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Chunks in a row, and then seconds for others: those of a byte would take a core. Of 2 KB, there are not so many in a
+# read.
+_PIECES, _REST = 64, 0.001
 # What nginx calls lingering_timeout and lingering_time: how long an agent may pause, and go on, after an answer that
 # was given before its request had ended.
 _LINGER_PAUSE, _LINGER = 5.0, 30.0
@@ -51,6 +54,7 @@ class Exchange:
         self._length = 0  # of the request's body, or CHUNKED
         self._body: Body | None = None  # what reads it, while some of it is still to come
         self._ahead = b""  # arrived before it could be used
+        self._resting: Body | None = None  # whose pieces are so many that others are served first
         # Of the request, all that went upstream so far; None when that is not kept.
         self._sent: bytes | bytearray | None = None
         # It is being written, in one record: if that fails, nothing of it went out. Of several the first may have.
@@ -206,7 +210,7 @@ class Exchange:
         while position < length and not self._over:
             if self._request is None:
                 position = self._read_head(view, position)
-            elif self._body is not None and self._search is None:
+            elif self._body is not None and self._search is None and self._resting is not self._body:
                 position = self._read_body(self._body, view, position)
             else:
                 self._hold(view, position)  # nobody takes it yet, or it is pipelined: its turn comes after this answer
@@ -280,12 +284,18 @@ class Exchange:
 
     def _read_body(self, body: Body, view: memoryview, position: int) -> int:
         try:
-            pieces, position = body.feed(view, position)
+            if isinstance(body, ChunkedBody):
+                pieces, position = body.feed(view, position, _PIECES)
+            else:
+                pieces, position = body.feed(view, position)
         except MessageError as error:
             self._refuse(error)
             return len(view)
         if body.done:
             self._body = None
+        elif position < len(view):
+            self._resting = body
+            self._frontend.reactor.callLater(_REST, self._rested, body)
         upstream = self._upstream
         if upstream is None:
             # The upstream has answered and gone: the rest of the request is thrown away.
@@ -299,6 +309,19 @@ class Exchange:
         else:
             self._send(upstream, pieces[0])
         return position
+
+    def _rested(self, body: Body) -> None:
+        if self._body is body:
+            self._resting = None
+            if self._upstream is None or not self._upstream.unsent:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Read the agent again, first what is held of it; unless it rests, and will go on by itself."""
+        if self._resting is None or self._resting is not self._body:
+            ahead, self._ahead = memoryview(self._ahead), b""
+            self._agent.resume()
+            self._read(ahead)
 
     def _send(self, upstream: TlsStream, data: bytes | memoryview) -> None:
         """Pass a further part of the request on."""
@@ -356,7 +379,7 @@ class Exchange:
         """The upstream took what was kept: read the agent again."""
         if self._body is not None:
             self.deadline = self._now() + self._timeouts.body
-            self._agent.resume()
+            self._go_on()
         else:
             self._settle()
 
@@ -364,7 +387,7 @@ class Exchange:
         """It answered and left while the request was still on its way: the rest of it is thrown away."""
         self._drop_upstream()
         if self._body is not None:
-            self._agent.resume()
+            self._go_on()
         self._settle()
 
     def _error(self, code: str, status: int, detail: str) -> UpstreamError:

@@ -55,9 +55,12 @@ _ANSWER_FAULTS: _Faults = (
 )
 _FIELD_LINE = re.compile(_FIELD)
 
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;" + _TEXT + rb")?\r\n")
+_SIZE = rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;" + _TEXT + rb")?\r\n"
+_CHUNK_SIZE = re.compile(_SIZE)
+_NEXT_CHUNK_SIZE = re.compile(rb"\r\n" + _SIZE)
 _NO_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection", b"trailer"))
 _CHUNK_LINE = 4096
+_ALL = 1 << 62
 _CHUNK_WINDOW = 64  # nearly every line fits; a larger copy of what is mostly data would only cost
 _TRAILERS = 16384
 
@@ -309,8 +312,17 @@ class ChunkedBody:
         self._trailing = False
         self._line = b""
 
-    def feed(self, view: memoryview, start: int) -> tuple[list[memoryview], int]:
-        """Take what belongs to the body from ``view[start:]``; returns the data pieces and where the message ends.
+    def feed(self, view: memoryview, start: int, most: int = _ALL) -> tuple[list[memoryview], int]:
+        """Take what belongs to the body from ``view[start:]``.
+
+        Args:
+            view: bytes that have arrived.
+            start: where to begin.
+            most: data pieces to take in this call.
+
+        Returns:
+            The data pieces, and the position after what was taken: the message's end, or that of ``view``, unless there
+            was more than the most.
 
         Raises:
             MessageError: the framing is broken.
@@ -319,14 +331,29 @@ class ChunkedBody:
         length = len(view)
         while start < length and not self.done:
             if self._remaining:
+                if len(pieces) == most:
+                    break
                 end = min(length, start + self._remaining)
                 pieces.append(view[start:end])
                 self._remaining -= end - start
                 self._after_data = not self._remaining
                 start = end
-            else:
+            elif self._line or self._trailing:
                 start = self._take_line(view, start)
+            else:
+                start = self._take_size(view, start)
         return pieces, start
+
+    def _take_size(self, view: memoryview, start: int) -> int:
+        """Move past a whole chunk size, as nearly always, together with the end of the data before it."""
+        pattern = _NEXT_CHUNK_SIZE if self._after_data else _CHUNK_SIZE
+        match = pattern.match(view, start, start + _CHUNK_WINDOW)
+        if match is None:
+            return self._take_line(view, start)
+        self._after_data = False
+        self._remaining = int(match[1], 16)
+        self._trailing = not self._remaining
+        return match.end()
 
     def _take_line(self, view: memoryview, start: int) -> int:
         """Move past one line, or keep a part of it for the next call."""

@@ -41,7 +41,7 @@ class Books:
     """
 
     def __init__(self) -> None:
-        self.report: dict[str, Any] = {"connections": 0, "requests": 0, "damage": [], "uploads": []}
+        self.report: dict[str, Any] = {"connections": 0, "requests": 0, "damage": [], "uploads": [], "overtaken": 0}
         self._seen: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
 
@@ -58,10 +58,11 @@ class Books:
                 raise Damage(f"twice: {play}")
             self._seen.add(key)
 
-    def upload(self, play: Play) -> None:
-        """One that cannot be acknowledged has arrived whole."""
+    def upload(self, play: Play, seen: bool) -> None:
+        """One that cannot be acknowledged has arrived: whole, or so soon that it could not be seen."""
         with self._lock:
             self.report["uploads"].append([play.client, play.number])
+            self.report["overtaken"] += not seen
 
     def damage(self, error: Damage) -> None:
         with self._lock:
@@ -209,10 +210,11 @@ class Conversation:
             end(self._connection, play.fault)
             return
         self._send_slowly(download, play.pauses)
-        end(self._connection, "notify")
+        readable = end(self._connection, "notify")
         if play.form == "down":
-            upload.read()
-            self._books.upload(play)
+            if readable:
+                upload.read()
+            self._books.upload(play, readable)
         drain(self._connection, play)
 
 
@@ -256,22 +258,33 @@ def raw_pieces(file: Any, size: int) -> Iterator[bytes]:
         raise EOFError
 
 
-def end(connection: ssl.SSLSocket, how: str) -> None:
-    """Send no more: FIN only (``fin``), or after close_notify (``notify``); ``reset`` makes the next close one."""
+def end(connection: ssl.SSLSocket, how: str) -> bool:
+    """Send no more: FIN only (``fin``), or after close_notify (``notify``); ``reset`` makes the next close one.
+
+    Returns:
+        Whether what still arrives can be read.
+    """
+    readable = True
     if how == "reset":
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        return
+        return readable
     if how == "notify":
         connection.setblocking(False)
-        # It sends, then reads: no answer to what it sends may be there by then, OpenSSL would take no data any more.
+        # It sends, then reads, and data that is there by then ends all reading. Corked, what it sends leaves later, but
+        # for a thread that has to wait for longer than the kernel does.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        with contextlib.suppress(ssl.SSLError):  # the other side's has not come yet, or data that nobody reads
+        try:
             connection.unwrap()
+        except ssl.SSLWantReadError:
+            pass  # the other side's has not come yet
+        except ssl.SSLError:
+            readable = False
         connection.setblocking(True)
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_WR)  # SSLSocket's own would end reading too
     if how == "notify":
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+    return readable
 
 
 def drain(connection: ssl.SSLSocket, play: Play) -> None:

@@ -112,6 +112,7 @@ class SoakTests(Traffic):
         arrived = {tuple(upload) for upload in report["uploads"]}
         delivered = {(client.number, number) for client in raw for number in client.delivered}
         self.assertLessEqual(delivered, arrived, text)
+        self.assertLessEqual(report["overtaken"], 1 + len(delivered) // 100, text)
         played = {why for why, _ in tally}
         self.assertLessEqual({f"intake: {cut}" for cut in CUTS}, played, text)  # others are rare
         for why in ("", "raw: up", "raw: down", "raw: echo"):
