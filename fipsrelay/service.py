@@ -11,20 +11,22 @@ import os
 import random
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import attrs
 from OpenSSL import SSL
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 
 from fipsrelay.config.model import Config
 from fipsrelay.counters import Counters, IntakeCounters
-from fipsrelay.crypto import context
+from fipsrelay.crypto import context, gate
 from fipsrelay.crypto.gate import Evidence
-from fipsrelay.errors import PortProblem, PortsError
+from fipsrelay.crypto.policy import Policy, demanded
+from fipsrelay.errors import FipsError, PortProblem, PortsError
 from fipsrelay.observe import page
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
@@ -40,6 +42,7 @@ from fipsrelay.wire.streams import ReadBuffer
 PAGE = "statistics"
 BACKLOG = 1024
 SWEEP_INTERVAL = 0.5
+WATCH_INTERVAL = 60.0
 
 _log = Logger()
 
@@ -52,14 +55,18 @@ def make(config: Config, evidence: Evidence, reactor: Any) -> IService:
         ConfigError: the trust bundle, an intake's certificate, or the password of the egress proxy, cannot be used.
         PortsError: ports are taken.
     """
-    tls = context.build(config.tls)
+    policy = demanded(config.tls)
+    tls = context.build(config.tls.trust, policy)
     local = {
-        name: context.build_local(intake.tls, config.tls.minimum_version, f"intakes.{name}.tls")
+        name: context.build_local(intake.tls, policy, f"intakes.{name}.tls")
         for name, intake in config.intakes.items()
         if intake.tls is not None
     }
     way = gateway(config.egress)
-    return Relay(config, evidence, tls, local, way, bind(config), reactor)
+    if policy.hybrid_groups:
+        message = f"No certificate covers key exchange by {', '.join(policy.hybrid_groups)} (tls.hybrid_groups)."
+        evidence = attrs.evolve(evidence, warnings=(*evidence.warnings, message))
+    return Relay(config, evidence, policy, tls, local, way, bind(config), reactor)
 
 
 def bind(config: Config) -> dict[str, list[socket.socket]]:
@@ -126,7 +133,8 @@ class Relay(Stages):
     Args:
         config: of the operator.
         evidence: of the gate.
-        tls: context with the policy.
+        policy: what handshakes are judged by.
+        tls: context with it.
         local: by intake, the contexts of those that speak TLS to their agents.
         way: the egress proxy, if there is one.
         sockets: from ``bind``.
@@ -137,6 +145,7 @@ class Relay(Stages):
         self,
         config: Config,
         evidence: Evidence,
+        policy: Policy,
         tls: SSL.Context,
         local: Mapping[str, SSL.Context],
         way: Gateway | None,
@@ -153,12 +162,15 @@ class Relay(Stages):
         servers = config.resolver.nameservers
         ask = resolve.nameservers(reactor, servers) if servers else resolve.system(reactor)
         self._names = names = Names(reactor, ask, config.resolver.refresh, random.random)
-        means = Means(reactor, buffer, deadlines, tls, config.tls, config.timeouts, names)
+        means = Means(reactor, buffer, deadlines, tls, policy, config.timeouts, names)
         self._backends = backends(config, means, way, random.random)
         room = Room(places(config.limits.connections), reactor, means.reserve)
         self.addService(Timekeeping(deadlines))
         self.addService(Upstreams(self._backends, names, way))
         self.addService(Page(page.site(self._text), sockets[PAGE], reactor))
+        frontends: list[Frontend] = []
+        self._watch = FipsWatch(evidence, self._backends, frontends, reactor)
+        self.addService(self._watch)
         intakes = MultiService()
         intakes.setName("intakes")
         for name, intake in config.intakes.items():
@@ -172,8 +184,10 @@ class Relay(Stages):
                 deadlines,
                 reactor,
                 room,
+                policy,
                 local.get(name),
             )
+            frontends.append(frontend)
             intakes.addService(Intake(frontend, sockets[name], buffer, room, reactor))
         self.addService(intakes)
 
@@ -188,7 +202,7 @@ class Relay(Stages):
         )
 
     def _text(self) -> str:
-        facts = tuple(self._evidence.lines())
+        facts = (*self._evidence.lines(), *([f"LOST: {self._watch.lost}"] if self._watch.lost else []))
         names, now = self._names.failing(), self._reactor.seconds()
         return page.render(self._counters, facts, self._backends, names, time.time(), now)
 
@@ -207,6 +221,56 @@ class Timekeeping(Service):
     def stopService(self) -> None:
         super().stopService()
         self._deadlines.stop()
+
+
+class FipsWatch(Service):
+    """Repeats the gate's cheap checks. When one fails nothing is sent upstream any more, until the relay is restarted.
+
+    Args:
+        evidence: what the gate saw.
+        backends: the upstreams.
+        frontends: whose connections are cut then; requests on new ones are answered with 503.
+        reactor: Twisted's.
+
+    Attributes:
+        lost: the check that failed, or None.
+    """
+
+    def __init__(
+        self, evidence: Evidence, backends: Mapping[str, Backend], frontends: Iterable[Frontend], reactor: Any
+    ) -> None:
+        self.setName("FIPS")
+        self.lost: FipsError | None = None
+        self._evidence = evidence
+        self._clusters = {backend.cluster for backend in backends.values()}
+        self._frontends = frontends
+        self._reactor = reactor
+        self._next: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        self._next = self._reactor.callLater(WATCH_INTERVAL, self._check)
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+
+    def _check(self) -> None:
+        try:
+            gate.check_again(self._evidence)
+        except FipsError as error:
+            self._give_up(error)
+        else:
+            self._next = self._reactor.callLater(WATCH_INTERVAL, self._check)
+
+    def _give_up(self, error: FipsError) -> None:
+        self.lost = error
+        _log.critical("{error}; nothing is relayed any more until the relay is restarted", error=gate.one_line(error))
+        for cluster in self._clusters:
+            cluster.bar(f"FIPS check {error.code} failed, restart the relay")
+        for frontend in self._frontends:
+            frontend.abort()
 
 
 class Upstreams(Service):

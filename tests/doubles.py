@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from fipsrelay.config.model import Intake, Limits, Retries, Route, Timeouts, Upstream
 from fipsrelay.counters import IntakeCounters
+from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.errors import UpstreamError
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
@@ -331,6 +332,7 @@ class Port:
             self.deadlines,
             self.reactor,
             self.room,
+            SP800_52,
         )
 
     @property

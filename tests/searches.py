@@ -9,8 +9,8 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from fipsrelay.config.model import Probes, Timeouts, Tls
-from fipsrelay.crypto.policy import HandshakeFacts
+from fipsrelay.config.model import Probes, Timeouts
+from fipsrelay.crypto.policy import SP800_52, HandshakeFacts
 from fipsrelay.errors import UpstreamError
 from fipsrelay.upstream.cluster import Cluster
 from fipsrelay.upstream.connect import Attempt, AttemptUser, Means, Place
@@ -157,7 +157,7 @@ class Searches(SynchronousTestCase):
         self.questions: list[Deferred[tuple[str, ...]]] = []
         self.names = Names(self.reactor, self.resolve, 30, lambda: 0.5)
         buffer, context = ReadBuffer(16), cast(Any, None)
-        self.means = PlayedMeans(self.reactor, buffer, self.deadlines, context, Tls(), TIMEOUTS, self.names)
+        self.means = PlayedMeans(self.reactor, buffer, self.deadlines, context, SP800_52, TIMEOUTS, self.names)
         self.callers: list[Caller] = []
         self.servers: list[Server] = []  # all that there ever were
 

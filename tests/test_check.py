@@ -82,6 +82,19 @@ _EGRESS = st.one_of(
 )
 
 
+_CERTIFICATES = st.fixed_dictionaries(
+    {
+        "number": st.integers(1, 9999),
+        "name": st.just("OpenSSL FIPS Provider"),
+        "version": st.sampled_from(["3.1.2", 3.5]),
+        "build_info": st.just("3.1.2-x"),
+        "standard": st.sampled_from(["FIPS 140-2", "FIPS 140-3"]),
+        "source": st.just("https://example.com/certificate#9"),
+    },
+    optional={"sunset": st.just("2030-01-31"), "checked": st.just("2026-10-01")},
+)
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     """Configuration files that are right, in every section."""
@@ -119,8 +132,20 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
                 },
             ).filter(lambda listen: listen.get("addresses") != ["0.0.0.0"] or "allow_remote_plaintext" in listen)
         ),
-        "fips": {"sha256": draw(st.none() | st.from_regex(r"[0-9A-F]{64}", fullmatch=True))},
-        "tls": draw(st.fixed_dictionaries({}, optional={"minimum_version": st.sampled_from([1.2, "1.3"])})),
+        "fips": {
+            "sha256": draw(st.none() | st.from_regex(r"[0-9A-F]{64}", fullmatch=True)),
+            "certificates": draw(st.lists(_CERTIFICATES, max_size=2)),
+        },
+        "tls": draw(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "minimum_version": st.sampled_from([1.2, "1.3"]),
+                    "profile": st.sampled_from(["sp800-52", "cnsa"]),
+                    "hybrid_groups": st.booleans(),
+                },
+            )
+        ),
         "resolver": draw(st.fixed_dictionaries({}, optional={"nameservers": _NAME_SERVERS})),
         "egress": draw(_EGRESS),
         "probes": draw(st.fixed_dictionaries({}, optional={"enabled": st.booleans(), "fall": st.integers(1, 100)})),

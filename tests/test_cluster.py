@@ -239,6 +239,20 @@ class TakeTests(Clusters):
         self.assertEqual([self.cluster.take() for _ in range(3)], [None] * 3)
 
 
+class BarTests(Clusters):
+    def test_bar(self) -> None:
+        """Nothing is sent there any more, whatever DNS says later; what is lent is not taken back."""
+        self.make()
+        self.answer_once(A, B)
+        free, lent = self.free(A), self.lend(B)
+        self.cluster.bar("lost")
+        self.assertEqual((self.cluster.barred, free.how), ("lost", "closed"))
+        self.answer_once(A, C)
+        self.assertEqual((self.cluster.servers, self.cluster.take()), ([], None))
+        lent.keeper.give_back()
+        self.assertEqual(lent.how, "closed")
+
+
 class HandshakeTests(Clusters):
     """They are counted whoever made them, also with a server that has left meanwhile."""
 

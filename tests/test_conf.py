@@ -47,4 +47,6 @@ class ProxyTests(SynchronousTestCase):
         self.assertEqual(config.upstreams["datadog-profiles"].retries, Retries(replay=True))
         self.assertIn(f"replay_size: {Retries().replay_size}", examples)
         self.assertEqual(config.intakes["archive"].port, 9823)
+        [certificate] = config.fips.certificates
+        self.assertEqual((certificate.number, certificate.sunset), ("4985", "2030-03-10"))
         self.assertNotIn("network_devices_netflow_frontend", config.intakes)

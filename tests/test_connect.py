@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from fipsrelay.config.model import Timeouts, Tls
 from fipsrelay.crypto import context
+from fipsrelay.crypto.policy import demanded
 from fipsrelay.demo import certificates
 from fipsrelay.errors import MessageError, UpstreamError
 from fipsrelay.upstream.connect import Attempt, Gateway, Means, Place, describe
@@ -102,9 +103,9 @@ class Attempts(Folders):
     def means(self, tls_context: SSL.Context | None = None, minimum_version: str = "1.2") -> Means:
         self.server_context.use_certificate_chain_file(str(self.paths.certificate))
         self.server_context.use_privatekey_file(str(self.paths.key))
-        tls = Tls(str(self.paths.authority), minimum_version)
-        tls_context = tls_context or context.build(tls)
-        return Means(self.reactor, ReadBuffer(), self.deadlines, tls_context, tls, Timeouts(), self.names)
+        policy = demanded(Tls(minimum_version=minimum_version))
+        tls_context = tls_context or context.build(str(self.paths.authority), policy)
+        return Means(self.reactor, ReadBuffer(), self.deadlines, tls_context, policy, Timeouts(), self.names)
 
     def start(
         self,

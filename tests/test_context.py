@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 
+import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -15,7 +16,7 @@ from OpenSSL._util import lib
 from fipsrelay.config.model import Tls
 from fipsrelay.crypto import context, policy
 from fipsrelay.demo import certificates
-from fipsrelay.errors import ConfigError
+from fipsrelay.errors import ConfigError, FipsError
 from tests.folders import Folders
 
 HOST = "intake.example"
@@ -29,7 +30,7 @@ class Handshakes(Folders):
         self.place = self.folder()
 
     def client(self, paths: certificates.Paths, minimum_version: str = "1.2") -> SSL.Connection:
-        built = context.build(Tls(str(paths.authority), minimum_version))
+        built = context.build(str(paths.authority), policy.demanded(Tls(minimum_version=minimum_version)))
         connection = SSL.Connection(built, None)
         connection.set_tlsext_host_name(HOST.encode())
         connection.set_connect_state()
@@ -210,6 +211,38 @@ class NegotiationTests(Handshakes):
                 self.assertEqual(context.examine(self.handshake(self.client(paths), server)).suite, name)
 
 
+class OfferTests(Handshakes):
+    """``context.offered``: the ClientHello is read."""
+
+    def build(self, tls: Tls) -> SSL.Context:
+        authority = certificates.write(self.place, [HOST]).authority
+        return context.build(str(authority), policy.demanded(tls))
+
+    def test_every_policy(self) -> None:
+        for tls in (Tls(), Tls(minimum_version="1.3"), Tls(profile="cnsa"), Tls(hybrid_groups=True)):
+            wanted = policy.demanded(tls)
+            named = context.offered(self.build(tls)).named()
+            self.assertEqual(named["groups"], list(wanted.groups))
+            self.assertEqual(named["suites"], list(wanted.suites))
+            self.assertEqual(set(named["versions"]), set(wanted.versions))
+            self.assertEqual(set(named["signature_algorithms"]), set(wanted.signature_algorithms))
+
+    def test_what_the_library_adds_is_refused(self) -> None:
+        offer = context.offered(self.build(Tls()))
+        self.patch(context, "offered", lambda built: attrs.evolve(offer, groups=(29, *offer.groups)))
+        error = self.assertRaises(FipsError, self.build, Tls())
+        self.assertEqual((error.code, error.found), ("offer", "groups include 0x001D"))
+
+    def test_hybrid_groups(self) -> None:
+        """Negotiated where they are offered, with a server that has them."""
+        paths = certificates.write(self.place, [HOST])
+        wanted = policy.demanded(Tls(hybrid_groups=True))
+        client = SSL.Connection(context.build(str(paths.authority), wanted), None)
+        client.set_connect_state()
+        facts = context.examine(self.handshake(client, self.server(paths, groups="P-384:SecP256r1MLKEM768")))
+        self.assertEqual((facts.group, policy.judge(facts, wanted)), ("SecP256r1MLKEM768", ()))
+
+
 class TrustTests(Handshakes):
     """Chain and names."""
 
@@ -253,7 +286,7 @@ class BundleTests(Handshakes):
     """``tls.trust``."""
 
     def message(self, trust: str) -> str:
-        return str(self.assertRaises(ConfigError, context.build, Tls(trust)))
+        return str(self.assertRaises(ConfigError, context.build, trust, policy.SP800_52))
 
     def test_unusable(self) -> None:
         empty = self.put(self.place / "empty.pem", "")
@@ -273,7 +306,7 @@ class BundleTests(Handshakes):
     def test_the_platforms_certificates_are_trusted(self) -> None:
         """Every certificate of the platform's bundle is in the store that connections are verified with."""
         bundle = context.trust_bundle("system").read_text()
-        built = context.build(Tls())
+        built = context.build("system", policy.SP800_52)
         # pyOpenSSL's store lives no longer than its context.
         store = built.get_cert_store()
         assert store is not None

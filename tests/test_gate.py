@@ -7,9 +7,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from fipsrelay.config.model import Certificate, Fips
 from fipsrelay.crypto import gate, module, provider
 from fipsrelay.errors import FipsError
 from tests.folders import MAC, Folders
+
+TODAY = "2026-10-01"
 
 
 class PinTests(Folders):
@@ -36,16 +39,26 @@ class JudgeTests(SynchronousTestCase):
         )
 
     def test_listed(self) -> None:
-        evidence = gate.judge(self.facts("3.1.2"), self.module, "00", "refuse")
+        evidence = gate.judge(self.facts("3.1.2"), self.module, "00", Fips(), TODAY)
         self.assertTrue(evidence.listed)
         self.assertEqual(evidence.warnings, ())
 
     def test_historical_is_refused(self) -> None:
-        error = self.assertRaises(FipsError, gate.judge, self.facts("3.0.9"), self.module, "00", "refuse")
+        error = self.assertRaises(FipsError, gate.judge, self.facts("3.0.9"), self.module, "00", Fips(), TODAY)
         self.assertEqual(error.code, "module-unlisted")
         self.assertIn("#4282", str(error))
 
     def test_unlisted_is_warned_of(self) -> None:
-        evidence = gate.judge(self.facts("9.9.9"), self.module, "00", "warn")
+        evidence = gate.judge(self.facts("9.9.9"), self.module, "00", Fips(unlisted_module="warn"), TODAY)
         self.assertFalse(evidence.listed)
         self.assertIn("9.9.9", evidence.warnings[0])
+
+    def test_the_operators_entry(self) -> None:
+        """It wins over the program's, until its sunset."""
+        words = ("OpenSSL FIPS Provider", "3.0.9", "3.0.9")
+        own = Certificate("9999", *words, "FIPS 140-3", "https://example.com/", sunset="2026-10-02")
+        fips = Fips(certificates=(own,))
+        evidence = gate.judge(self.facts("3.0.9"), self.module, "00", fips, TODAY)
+        self.assertEqual((evidence.listed, evidence.certificate), (True, "#9999 (FIPS 140-3, active)"))
+        error = self.assertRaises(FipsError, gate.judge, self.facts("3.0.9"), self.module, "00", fips, "2026-10-02")
+        self.assertIn("#9999 (FIPS 140-3, historical)", error.found)

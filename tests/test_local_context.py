@@ -12,7 +12,7 @@ from pathlib import Path
 from OpenSSL import SSL
 from OpenSSL._util import lib
 
-from fipsrelay.config.model import LocalTls
+from fipsrelay.config.model import LocalTls, Tls
 from fipsrelay.crypto import context, policy
 from fipsrelay.demo import certificates
 from fipsrelay.errors import ConfigError
@@ -28,7 +28,11 @@ class LocalContexts(Folders):
         self.paths = certificates.write(self.place, ["localhost"])
 
     def build(self, certificate: Path, key: Path, minimum_version: str = "1.2") -> SSL.Context:
-        return context.build_local(LocalTls(str(certificate), str(key)), minimum_version, "intakes.web.tls")
+        return context.build_local(
+            LocalTls(str(certificate), str(key)),
+            policy.demanded(Tls(minimum_version=minimum_version)),
+            "intakes.web.tls",
+        )
 
 
 class FileTests(LocalContexts):

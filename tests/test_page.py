@@ -9,8 +9,9 @@ from twisted.web.error import UnsupportedMethod
 from twisted.web.test.requesthelper import DummyRequest
 
 from fipsrelay import __version__
-from fipsrelay.config.model import Probes, Timeouts, Tls, Upstream
+from fipsrelay.config.model import Probes, Timeouts, Upstream
 from fipsrelay.counters import Counters, IntakeCounters
+from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.observe import page
 from fipsrelay.upstream.backend import Backend
 from fipsrelay.upstream.cluster import Cluster
@@ -54,7 +55,7 @@ class TextTests(SynchronousTestCase):
     def backends(self) -> dict[str, Backend]:
         """One upstream with three servers in different states, one with none."""
         reactor = Reactor()
-        means = Means(reactor, ReadBuffer(16), Deadlines(reactor, 0.5), NOTHING, Tls(), Timeouts(), NOTHING)
+        means = Means(reactor, ReadBuffer(16), Deadlines(reactor, 0.5), NOTHING, SP800_52, Timeouts(), NOTHING)
         addresses = ("192.0.2.1", "2001:db8::1", "192.0.2.3")
         cluster = Cluster("up.example", 443, addresses, None, means, Probes(enabled=False), NOTHING)
         cluster.start()

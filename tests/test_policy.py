@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from fipsrelay.config.model import Tls
 from fipsrelay.crypto import policy
 
 LEAF = policy.CertificateFacts("CN=leaf", "P-256", 256, "sha256")
@@ -32,6 +33,29 @@ handshakes = st.builds(
 )
 
 
+class DemandedTests(SynchronousTestCase):
+    """``policy.demanded``."""
+
+    def test_default(self) -> None:
+        self.assertEqual(policy.demanded(Tls()), policy.SP800_52)
+        self.assertEqual(policy.SP800_52.hybrid_groups, ())
+
+    def test_only_1_3(self) -> None:
+        found = policy.demanded(Tls(minimum_version="1.3", profile="cnsa"))
+        self.assertEqual((found.versions, found.suites), (("TLSv1.3",), ("TLS_AES_256_GCM_SHA384",)))
+
+    def test_hybrid_groups(self) -> None:
+        """Preferred, and only with curves that the profile allows."""
+        found = policy.demanded(Tls(hybrid_groups=True))
+        self.assertEqual(found.groups, ("SecP256r1MLKEM768", "SecP384r1MLKEM1024", *policy.GROUPS))
+        self.assertEqual(found.hybrid_groups, ("SecP256r1MLKEM768", "SecP384r1MLKEM1024"))
+        cnsa = policy.demanded(Tls(hybrid_groups=True, profile="cnsa"))
+        self.assertEqual(cnsa.groups, ("SecP384r1MLKEM1024", "P-384"))
+        facts = attrs.evolve(GOOD, group="SecP256r1MLKEM768")
+        self.assertEqual(policy.judge(facts, found), ())
+        self.assertEqual(policy.judge(facts), ("group SecP256r1MLKEM768 is not approved",))
+
+
 class JudgeTests(SynchronousTestCase):
     """``policy.judge``."""
 
@@ -55,8 +79,9 @@ class JudgeTests(SynchronousTestCase):
     def test_version(self) -> None:
         old = attrs.evolve(GOOD_12, version="TLSv1.1")
         self.assert_broken(old, "version TLSv1.1 is not allowed")
-        self.assertEqual(policy.judge(GOOD_12, "1.3"), ("version TLSv1.2 is not allowed",))
-        self.assertEqual(policy.judge(GOOD, "1.3"), ())
+        only_13 = policy.demanded(Tls(minimum_version="1.3"))
+        self.assertEqual(policy.judge(GOOD_12, only_13), ("version TLSv1.2 is not allowed",))
+        self.assertEqual(policy.judge(GOOD, only_13), ())
 
     def test_suite(self) -> None:
         for facts, suite in (
@@ -112,6 +137,27 @@ class JudgeTests(SynchronousTestCase):
         leaf = policy.CertificateFacts("CN=leaf", "rsa", 1024, "sha1")
         facts = policy.HandshakeFacts("TLSv1.2", "AES128-SHA", "x25519", False, (leaf, ANCHOR))
         self.assertEqual(len(policy.judge(facts)), 5)
+
+    def test_cnsa(self) -> None:
+        """AES-256, P-384, SHA-384 and RSA keys of 3072 bits only."""
+        leaf = attrs.evolve(LEAF, key="P-384", key_bits=384, signature_hash="sha384")
+        anchor = attrs.evolve(ANCHOR, key_bits=3072)
+        good = attrs.evolve(GOOD, group="P-384", chain=(leaf, anchor))
+        self.assertEqual(policy.judge(good, policy.CNSA), ())
+        for change, words in (
+            ({"suite": "TLS_AES_128_GCM_SHA256"}, "suite TLS_AES_128_GCM_SHA256 is not approved"),
+            ({"group": "P-256"}, "group P-256 is not approved"),
+            ({"group": "P-521"}, "group P-521 is not approved"),
+            ({"chain": (LEAF, anchor)}, "certificate CN=leaf has a P-256 key"),
+            ({"chain": (leaf, ANCHOR)}, "certificate CN=anchor has an RSA key of 2048 bits"),
+            (
+                {"chain": (attrs.evolve(leaf, signature_hash="sha256"), anchor)},
+                "certificate CN=leaf is signed with sha256",
+            ),
+        ):
+            broken = policy.judge(attrs.evolve(good, **change), policy.CNSA)
+            self.assertIn(words, broken)
+            self.assertNotIn(words, policy.judge(attrs.evolve(good, **change)))
 
     @settings(max_examples=300)
     @given(handshakes)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
-from fipsrelay.config.model import Timeouts, Tls
+from fipsrelay.config.model import Timeouts
+from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.errors import UpstreamError
 from fipsrelay.upstream.connect import Attempt, Means, Place
 from fipsrelay.upstream.health import Health
@@ -48,7 +49,7 @@ class Probes(SynchronousTestCase):
         self.chance = 0.5
         self.told: list[tuple[float, str | None]] = []
         none = cast(Any, None)
-        self.means = PlayedMeans(self.reactor, ReadBuffer(16), self.deadlines, none, Tls(), TIMEOUTS, none)
+        self.means = PlayedMeans(self.reactor, ReadBuffer(16), self.deadlines, none, SP800_52, TIMEOUTS, none)
         self.make(self.means)
 
     def make(self, means: Means, port: int = 443, interval: float = INTERVAL) -> None:
@@ -286,7 +287,7 @@ class RealTests(Probes):
         self.addCleanup(self.listener.close)
         none = cast(Any, None)
         tls_context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        real = Means(self.reactor, ReadBuffer(), self.deadlines, tls_context, Tls(), TIMEOUTS, none)
+        real = Means(self.reactor, ReadBuffer(), self.deadlines, tls_context, SP800_52, TIMEOUTS, none)
         self.make(real, self.listener.getsockname()[1])
         self.deadlines.start()
         self.probe.start()

@@ -24,6 +24,15 @@ class FirstTests(Searches):
         self.assertIs(self.cluster.take(), stream)
         self.assertEqual(self.server(A).health.checked, 0)
 
+    def test_barred(self) -> None:
+        """Nobody is tried, and no name looked up."""
+        self.begin(A)
+        self.cluster.bar("FIPS check so-and-so failed")
+        error = self.search().error
+        assert error is not None
+        self.assertEqual((error.code, error.status, error.step), ("fips", 503, "policy"))
+        self.assertEqual((error.detail, self.tried), ("FIPS check so-and-so failed", []))
+
     def test_fewest_outstanding(self) -> None:
         """Connections that are being made count as well."""
         self.begin(A, B, C)

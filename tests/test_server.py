@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from fipsrelay.config.model import Timeouts, Tls
+from fipsrelay.config.model import Timeouts
+from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.upstream.connect import Means, Place
 from fipsrelay.upstream.health import Health
 from fipsrelay.upstream.reserve import Reserve
@@ -38,7 +39,7 @@ class Servers(SynchronousTestCase):
     def make(self, address: str) -> Server:
         none = cast(Any, None)
         timeouts = Timeouts(upstream_keep_alive=KEEP_ALIVE)
-        means = Means(self.reactor, ReadBuffer(16), self.deadlines, none, Tls(), timeouts, none, self.reserve)
+        means = Means(self.reactor, ReadBuffer(16), self.deadlines, none, SP800_52, timeouts, none, self.reserve)
         place = Place("intake.example", 443, address)
         return Server(2, place, Health(3, 1, self.reactor.seconds()), means, self.answered.append)
 

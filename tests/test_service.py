@@ -16,6 +16,7 @@ from fipsrelay import service
 from fipsrelay.config.load import load_text
 from fipsrelay.config.model import Config, Intake, Limits, Listen, Timeouts, Upstream
 from fipsrelay.crypto.gate import Evidence
+from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.errors import PortsError
 from fipsrelay.relay.factory import IntakePort
 from fipsrelay.upstream.connect import Gateway
@@ -140,7 +141,9 @@ class TreeTests(SynchronousTestCase):
         bound = service.bind(wanted)
         for sock in (sock for sockets in bound.values() for sock in sockets):
             self.addCleanup(sock.close)
-        self.relay = service.Relay(wanted, EVIDENCE, SSL.Context(SSL.TLS_CLIENT_METHOD), {}, None, bound, self.reactor)
+        self.relay = service.Relay(
+            wanted, EVIDENCE, SP800_52, SSL.Context(SSL.TLS_CLIENT_METHOD), {}, None, bound, self.reactor
+        )
 
     def start(self) -> None:
         self.relay.startService()
@@ -161,7 +164,7 @@ class TreeTests(SynchronousTestCase):
     def test_names(self) -> None:
         self.assertEqual(cast(Any, self.relay).name, "fipsrelay")
         names = [cast(Any, each).name for each in self.relay]
-        self.assertEqual(names, ["timekeeping", "upstreams", "statistics", "intakes"])
+        self.assertEqual(names, ["timekeeping", "upstreams", "statistics", "FIPS", "intakes"])
         intakes = cast(MultiService, self.relay.getServiceNamed("intakes"))
         self.assertEqual([cast(Any, each).name for each in intakes], ["web", "logs"])
 

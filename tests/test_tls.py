@@ -10,8 +10,8 @@ from typing import Any
 
 from OpenSSL import SSL
 
-from fipsrelay.config.model import Tls
 from fipsrelay.crypto import context
+from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.demo import certificates
 from fipsrelay.wire.streams import READ_ROUNDS, ReadBuffer
 from fipsrelay.wire.tls import TlsStream
@@ -88,7 +88,7 @@ class TlsStreams(Folders):
     def setUp(self) -> None:
         self.place = self.folder()
         self.paths = certificates.write(self.place, [HOST])
-        self.context = context.build(Tls(str(self.paths.authority)))
+        self.context = context.build(str(self.paths.authority), SP800_52)
         made = SSL.Context(SSL.TLS_SERVER_METHOD)
         made.use_certificate_file(str(self.paths.certificate))
         made.use_privatekey_file(str(self.paths.key))
@@ -187,7 +187,7 @@ class HandshakeTests(TlsStreams):
         self.assertIsInstance(connector.reason, SSL.Error)
 
     def test_untrusted(self) -> None:
-        self.context = context.build(Tls(str(certificates.write(self.folder(), [HOST]).authority)))
+        self.context = context.build(str(certificates.write(self.folder(), [HOST]).authority), SP800_52)
         self.stream, self.peer = self.pair()
         connector = self.start(lambda: "lost" in self.connector.events, self.peer.shake)
         self.assertEqual(connector.events, ["connected", "lost"])

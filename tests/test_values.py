@@ -202,6 +202,10 @@ class ReaderTests(SynchronousTestCase):
         self.assertEqual(str(error), "f.yaml:1: key: found something else (not shown); allowed: a port")
         self.assertTrue(error.__suppress_context__)
 
+    def test_date(self) -> None:
+        self.accepts(values.date, {"2026-09-21": "2026-09-21", "2028-02-29": "2028-02-29"})
+        self.refuses(values.date, "2026-9-21", "20260921", "2026-W01-1", "2026-02-29", "2026-13-01", "soon", "")
+
     def test_sha256(self) -> None:
         self.accepts(values.sha256, {"0" * 63 + "A": "0" * 63 + "a", "1" * 64: "1" * 64})
         self.refuses(values.sha256, "0" * 63, "0" * 65, "g" * 64, "", "0" * 64 + "\n")

@@ -35,6 +35,7 @@ PURE = (
     "errors",
     "counters",
     "config",
+    "crypto.offer",
     "crypto.policy",
     "wire.http1",
     "upstream.balance",
@@ -69,8 +70,9 @@ PURE_IMPORTS = frozenset(
         "yaml",
     }
 )
-# The edges of config: load reads the file and the presets, check prints.
+# The edges of config: load reads the file and the presets, check prints; values knows dates, but no clock.
 EDGES = {
+    "config.values": frozenset({"datetime"}),
     "config.load": frozenset({"importlib", "pathlib"}),
     "config.check": frozenset({"os", "sys"}),
 }

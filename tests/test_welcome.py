@@ -36,7 +36,7 @@ class WelcomeTests(SynchronousTestCase):
         self.broken: list[str] = []
         self.examined: list[object] = []
         self.patch(context, "examine", self.examine)
-        self.patch(welcome, "judge_session", lambda facts: self.broken)
+        self.patch(welcome, "judge_session", lambda facts, policy: self.broken)
         self.port = Port()
         self.exchange = Exchange(self.port.frontend)
         self.welcome = Welcome(self.port.frontend, self.exchange)

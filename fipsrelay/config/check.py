@@ -8,7 +8,7 @@ import sys
 import attrs
 import yaml
 
-from fipsrelay.config import proxies, values
+from fipsrelay.config import proxies, sections, values
 from fipsrelay.config.load import load_file
 from fipsrelay.config.model import Config
 from fipsrelay.errors import ConfigError
@@ -50,6 +50,10 @@ def expanded(config: Config) -> str:
         for entry in document[section].values():
             del entry["name"]
     egress = config.egress
+    document["fips"]["certificates"] = [
+        {key: value for key, value in entry.items() if key in sections.CERTIFICATE and value is not None}
+        for entry in document["fips"]["certificates"]
+    ]
     document["resolver"]["nameservers"] = [values.joined(*server) for server in config.resolver.nameservers]
     document["egress"]["proxy"] = proxies.written(egress.proxy) if egress.proxy else None
     document["egress"]["password_file"] = egress.password_file or None

@@ -23,6 +23,38 @@ class Listen:
 
 
 @attrs.frozen
+class Certificate:
+    """A CMVP certificate, and the module that it covers by the words in which that reports itself.
+
+    Attributes:
+        number: of the certificate.
+        name, version, build_info: the module's words; None where they are not known, which matches nothing.
+        standard: ``FIPS 140-2`` or ``FIPS 140-3``.
+        source: where all this is said.
+        status: ``active``, ``historical`` (may not be procured anew) or ``unconfirmed``.
+        sunset: ISO date of the day on which it becomes historical; None if that is not known.
+        vendor: of a vendor's build; None for OpenSSL's own.
+        checked: ISO date on which this was last compared with its source; None for never.
+    """
+
+    number: str
+    name: str | None
+    version: str
+    build_info: str | None
+    standard: str
+    source: str
+    status: str = "active"
+    sunset: str | None = None
+    vendor: str | None = None
+    checked: str | None = None
+
+    def status_on(self, day: str) -> str:
+        """Its status on a day, an ISO date: what was active becomes historical by itself."""
+        over = self.sunset is not None and day >= self.sunset
+        return "historical" if over and self.status == "active" else self.status
+
+
+@attrs.frozen
 class Fips:
     """The FIPS module that is required.
 
@@ -30,11 +62,13 @@ class Fips:
         module: ``auto`` or the absolute path of a ``fips.so``.
         sha256: hexadecimal digest that the file must have, or None.
         unlisted_module: ``refuse`` or ``warn``, for a module without an active certificate.
+        certificates: the operator's own entries, which win over the program's.
     """
 
     module: str = "auto"
     sha256: str | None = None
     unlisted_module: str = "refuse"
+    certificates: tuple[Certificate, ...] = ()
 
 
 @attrs.frozen
@@ -44,10 +78,14 @@ class Tls:
     Attributes:
         trust: ``system`` or the absolute path of a PEM bundle.
         minimum_version: ``1.2`` or ``1.3``.
+        profile: ``sp800-52``, or ``cnsa`` for AES-256 and P-384 only.
+        hybrid_groups: whether groups with ML-KEM are offered, which no module's certificate covers yet.
     """
 
     trust: str = "system"
     minimum_version: str = "1.2"
+    profile: str = "sp800-52"
+    hybrid_groups: bool = False
 
 
 @attrs.frozen

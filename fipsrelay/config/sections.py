@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from fipsrelay.config import proxies, values
-from fipsrelay.config.model import Egress, Intake, Listen, LocalTls, Retries, Route, Timeouts, Upstream
+from fipsrelay.config.model import Certificate, Egress, Intake, Listen, LocalTls, Retries, Route, Timeouts, Upstream
 from fipsrelay.config.nodes import Node, shown
 from fipsrelay.config.values import Readers, collected, each, file_or, one_of, port, record, seconds, settings, whole
 from fipsrelay.errors import ConfigError, Problem
@@ -24,12 +24,24 @@ LISTEN: Final[Readers] = {
     "port_range_start": port,
     "allow_remote_plaintext": values.flag,
 }
+CERTIFICATE: Final[Readers] = {
+    **dict.fromkeys(("number", "name", "version", "build_info", "source"), values.word),
+    "standard": one_of("FIPS 140-2", "FIPS 140-3"),
+    "sunset": values.date,
+    "checked": values.date,
+}
 FIPS: Final[Readers] = {
     "module": file_or("auto"),
     "sha256": values.sha256,
     "unlisted_module": one_of("refuse", "warn"),
+    "certificates": each(record(Certificate, CERTIFICATE, required=set(CERTIFICATE) - {"sunset", "checked"})),
 }
-TLS: Final[Readers] = {"trust": file_or("system"), "minimum_version": one_of("1.2", "1.3")}
+TLS: Final[Readers] = {
+    "trust": file_or("system"),
+    "minimum_version": one_of("1.2", "1.3"),
+    "profile": one_of("sp800-52", "cnsa"),
+    "hybrid_groups": values.flag,
+}
 RESOLVER: Final[Readers] = {"refresh": seconds(1), "nameservers": each(values.nameserver)}
 EGRESS: Final[Readers] = {
     "proxy": proxies.read,

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date as parse_date
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from ipaddress import ip_address as parse_address
 from typing import Any, Final, TypeVar
@@ -28,6 +29,7 @@ _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # A last label of digits alone would be read as an IPv4 address by some resolvers.
 _HOST: Final = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}")
 _ENDPOINT: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*:[^\[\]]*)\]|(?P<host>[^:\[\]]+))(?::(?P<port>[0-9]+))?")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}")
 # Visible ASCII without "?" and "#": no path of a request has these.
 _PATH_PREFIX: Final = re.compile(r"/[!-\"$->@-~]*")
@@ -325,6 +327,19 @@ def sha256(node: Node) -> str:
     if not _SHA256.fullmatch(text):
         raise node.wrong(allowed)
     return text.lower()
+
+
+def date(node: Node) -> str:
+    """A day, as an ISO date."""
+    allowed = "a date such as 2026-09-21"
+    text = node.text(allowed)
+    try:
+        # fromisoformat takes more forms from Python 3.11 on.
+        if not _DATE.fullmatch(text) or not parse_date.fromisoformat(text):
+            raise node.wrong(allowed)
+    except ValueError as error:
+        raise node.wrong(allowed) from error
+    return text
 
 
 def path_prefix(node: Node) -> str:

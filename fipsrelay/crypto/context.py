@@ -14,8 +14,9 @@ from OpenSSL._util import ffi, lib
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname
 
-from fipsrelay.config.model import LocalTls, Tls
-from fipsrelay.crypto import policy
+from fipsrelay.config.model import LocalTls
+from fipsrelay.crypto.offer import Offer, differences, read
+from fipsrelay.crypto.policy import GROUP_NAMES, CertificateFacts, HandshakeFacts, Policy, judge_chain
 from fipsrelay.errors import ConfigError, FipsError, Problem
 
 # Where Debian and Alpine, RHEL, and SUSE keep the bundle that their tools maintain. A wheel's OpenSSL was compiled for
@@ -27,38 +28,47 @@ SYSTEM_BUNDLES = (
     Path("/etc/ssl/ca-bundle.pem"),
     Path("/etc/ssl/cert.pem"),
 )
+_OTHERS = "use a FIPS module and an OpenSSL that offer it"
+_LARGEST_HELLO = 1 << 14
 
 
-def build(tls: Tls) -> SSL.Context:
+def build(trust: str, policy: Policy) -> SSL.Context:
     """The one context of all upstream connections.
 
+    Args:
+        trust: ``system`` or the path of a PEM bundle.
+        policy: what it is to offer, no more and no less.
+
     Raises:
-        FipsError: the library does not offer exactly the approved suites, or refuses a setting.
+        FipsError: the library does not offer that, or refuses a setting.
         ConfigError: no trusted certificate can be read.
     """
-    context = _approved(SSL.TLS_CLIENT_METHOD, tls.minimum_version)
-    bundle = trust_bundle(tls.trust)
+    context = _approved(SSL.TLS_CLIENT_METHOD, policy)
+    bundle = trust_bundle(trust)
     try:
         context.load_verify_locations(bundle)
     except SSL.Error as error:
         raise _distrust(f"{bundle} holds no certificate that can be read: a PEM bundle is wanted") from error
     context.set_verify(SSL.VERIFY_PEER)
-    return _checked(context)
+    wrong = differences(offered(context), policy)
+    if wrong:
+        raise FipsError("offer", "a ClientHello that offers the policy", "; ".join(wrong), _OTHERS)
+    return context
 
 
-def build_local(tls: LocalTls, minimum_version: str, path: str) -> SSL.Context:
+def build_local(tls: LocalTls, policy: Policy, path: str) -> SSL.Context:
     """The context of an intake that speaks TLS to its agents.
 
     Args:
         tls: its certificate and key.
-        minimum_version: ``1.2`` or ``1.3``.
+        policy: what it is to accept.
         path: of its keys in the configuration, for messages.
 
     Raises:
         FipsError: as ``build``.
         ConfigError: they cannot be read, do not belong together, or are not what the policy allows.
     """
-    context = _approved(SSL.TLS_SERVER_METHOD, minimum_version)
+    context = _approved(SSL.TLS_SERVER_METHOD, policy)
     context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_passwd_cb(lambda *_: b"")  # OpenSSL's own would ask at the terminal
     # In this order a key of another certificate shows at the check, and not as a key that cannot be read.
@@ -81,39 +91,44 @@ def build_local(tls: LocalTls, minimum_version: str, path: str) -> SSL.Context:
     chain = x509.load_pem_x509_certificates(Path(tls.certificate).read_bytes())
     # What an agent trusts is its own affair, so that there is no anchor to be left out: each signature counts.
     facts = [certificate_facts(certificate) for certificate in chain]
-    broken = policy.judge_chain([*facts, facts[-1]])
+    broken = judge_chain([*facts, facts[-1]], policy)
     if broken:
         raise _wrong(f"{path}.certificate", f"{tls.certificate}: {'; '.join(dict.fromkeys(broken))}")
-    return _checked(context)
-
-
-def _approved(method: int, minimum_version: str) -> SSL.Context:
-    """A context with the policy's versions, suites, groups and signatures."""
-    context = SSL.Context(method)
-    context.set_min_proto_version(SSL.TLS1_3_VERSION if minimum_version == "1.3" else SSL.TLS1_2_VERSION)
-    context.set_max_proto_version(SSL.TLS1_3_VERSION)
-    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET)
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_cipher_list(":".join(policy.TLS12_SUITES).encode() + b":@SECLEVEL=2")
-    context.set_tls13_ciphersuites(":".join(policy.TLS13_SUITES).encode())
-    _set(lib.SSL_CTX_set1_curves_list, context, ":".join(policy.GROUPS), "groups")
-    _set(lib.SSL_CTX_set1_sigalgs_list, context, ":".join(policy.SIGNATURE_ALGORITHMS), "signature algorithms")
+    # Last, because a context of which a connection was made takes no more settings (pyOpenSSL 26.2).
+    found = set(SSL.Connection(context, None).get_cipher_list())
+    if found != {*policy.tls12_suites, *policy.tls13_suites}:
+        raise FipsError("suites", "exactly the approved suites", ", ".join(sorted(found)) or "none", _OTHERS)
     return context
 
 
-def _checked(context: SSL.Context) -> SSL.Context:
-    """The context, which offers what it was told and nothing else: OpenSSL drops unknown names without a word.
+def offered(context: SSL.Context) -> Offer:
+    """What a connection of this context really offers: the ClientHello that it sends is read.
 
-    Last, because a context of which a connection was made takes no more settings (pyOpenSSL 26.2).
+    Raises:
+        FipsError: it sends none.
     """
-    offered = set(SSL.Connection(context, None).get_cipher_list())
-    if offered != {*policy.TLS12_SUITES, *policy.TLS13_SUITES}:
-        raise FipsError(
-            "suites",
-            "exactly the approved suites",
-            ", ".join(sorted(offered)) or "none",
-            "use a FIPS module and OpenSSL that offer them",
-        )
+    connection = SSL.Connection(context, None)
+    connection.set_connect_state()
+    try:
+        connection.do_handshake()
+    except SSL.WantReadError:
+        return read(connection.bio_read(_LARGEST_HELLO))
+    except SSL.Error as error:
+        raise FipsError("offer", "a ClientHello", str(error), _OTHERS) from error
+    raise AssertionError("a handshake without the other side")
+
+
+def _approved(method: int, policy: Policy) -> SSL.Context:
+    """A context with the policy's versions, suites, groups and signatures."""
+    context = SSL.Context(method)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION if "TLSv1.2" in policy.versions else SSL.TLS1_3_VERSION)
+    context.set_max_proto_version(SSL.TLS1_3_VERSION)
+    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_cipher_list(":".join(policy.tls12_suites).encode() + b":@SECLEVEL=2")
+    context.set_tls13_ciphersuites(":".join(policy.tls13_suites).encode())
+    _set(lib.SSL_CTX_set1_curves_list, context, ":".join(policy.groups), "groups")
+    _set(lib.SSL_CTX_set1_sigalgs_list, context, ":".join(policy.signature_algorithms), "signature algorithms")
     return context
 
 
@@ -174,20 +189,20 @@ def identity_error(connection: SSL.Connection, host: str) -> str | None:
     return None
 
 
-def examine(connection: SSL.Connection) -> policy.HandshakeFacts:
+def examine(connection: SSL.Connection) -> HandshakeFacts:
     """What was negotiated on a finished handshake."""
     group = connection.get_group_name()
     chain = connection.get_verified_chain() or []
-    return policy.HandshakeFacts(
+    return HandshakeFacts(
         version=connection.get_protocol_version_name(),
         suite=connection.get_cipher_name() or "",
-        group=policy.GROUP_NAMES.get(group, group) if group else None,
+        group=GROUP_NAMES.get(group, group) if group else None,
         extended_master_secret=lib.SSL_get_extms_support(connection._ssl) == 1,
         chain=tuple(certificate_facts(item.to_cryptography()) for item in chain),
     )
 
 
-def certificate_facts(certificate: x509.Certificate) -> policy.CertificateFacts:
+def certificate_facts(certificate: x509.Certificate) -> CertificateFacts:
     """What a certificate is, also one whose algorithms ``cryptography`` does not know."""
     try:
         key = certificate.public_key()
@@ -200,10 +215,10 @@ def certificate_facts(certificate: x509.Certificate) -> policy.CertificateFacts:
     if isinstance(key, rsa.RSAPublicKey):
         kind, bits = "rsa", key.key_size
     elif isinstance(key, ec.EllipticCurvePublicKey):
-        kind, bits = policy.GROUP_NAMES.get(key.curve.name, key.curve.name), key.key_size
+        kind, bits = GROUP_NAMES.get(key.curve.name, key.curve.name), key.key_size
     else:
         kind, bits = type(key).__name__.removesuffix("PublicKey").lower(), 0
-    return policy.CertificateFacts(
+    return CertificateFacts(
         subject=certificate.subject.rfc4514_string(),
         key=kind,
         key_bits=bits,

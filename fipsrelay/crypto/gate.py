@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import attrs
@@ -28,6 +29,7 @@ EARLY = ("_hashlib", "_ssl", "OpenSSL", "cryptography.hazmat.bindings._rust")
 VARIABLES = ("OPENSSL_CONF", "OPENSSL_MODULES", "CRYPTOGRAPHY_OPENSSL_NO_LEGACY")
 _CHACHA20 = b"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 _REPLACE = "replace the module, or reinstall it with 'fipsrelay module --install'"
+_RESTART = "restart the relay"
 _ASK_WHY = "from fipsrelay.crypto import gate; gate.ask_why()"
 
 
@@ -73,7 +75,7 @@ def prove(fips: Fips) -> Evidence:
     sha256 = check_pin(module, fips.sha256)
     with _configured(configuration(module)) as path:
         activate(path)
-    return judge(examine(module, sha256), module, sha256, fips.unlisted_module)
+    return judge(examine(module, sha256), module, sha256, fips, date.today().isoformat())
 
 
 @contextmanager
@@ -143,16 +145,37 @@ def examine(module: Module, sha256: str) -> provider.ProviderFacts:
     """Every check that holds whatever the module's name is; ``sha256`` is what the file had before it was loaded."""
     _check_enabled()
     _check_tls(module)
-    _check_mapped(module)
-    from cryptography.hazmat.bindings import _rust
-
-    library = provider.library(Path(str(_rust.__file__)))
+    _check_mapped(module.path)
+    library = _library()
     library.unload_default()
     facts = library.facts()
     _check_facts(facts)
     _check_tls(module)
     _check_unchanged(module, sha256)
     return facts
+
+
+def check_again(evidence: Evidence) -> None:
+    """Repeat what costs little, in the process that has passed the gate: a millisecond or two.
+
+    That a package has put another file in the module's place meanwhile is no failure: what is mapped is what was
+    proven.
+
+    Raises:
+        FipsError: the process has lost what the gate saw.
+    """
+    _check_enabled()
+    if _context() is None:
+        found = "OpenSSL makes no context any more"
+        raise FipsError("module-inactive", f"{evidence.module} to be active", found, _RESTART)
+    _check_mapped(Path(evidence.module), replaced=True)
+    _check_facts(_library().facts(test=False))
+
+
+def _library() -> provider.Library:
+    from cryptography.hazmat.bindings import _rust
+
+    return provider.library(Path(str(_rust.__file__)))
 
 
 def _check_enabled() -> None:
@@ -164,22 +187,36 @@ def _check_enabled() -> None:
 
 
 def _check_tls(module: Module) -> None:
+    if _context() is None:
+        raise FipsError("module-inactive", f"{module.path} to be active", explain(module), _REPLACE)
+
+
+def _context() -> object | None:
+    """A context, or None if OpenSSL makes none.
+
+    Raises:
+        FipsError: it takes what is not approved.
+    """
     from OpenSSL import SSL
 
     try:
         context = SSL.Context(SSL.TLS_METHOD)
-    except SSL.Error as error:
-        raise FipsError("module-inactive", f"{module.path} to be active", explain(module), _REPLACE) from error
+    except SSL.Error:
+        return None
     try:
         context.set_cipher_list(_CHACHA20)
     except SSL.Error:
-        return
+        return context
     raise FipsError("chacha20-allowed", "ChaCha20 to be refused", "it is accepted", _REPLACE)
 
 
-def _check_mapped(module: Module) -> None:
-    wanted = os.fspath(module.path)
-    files = {path for path in provider.mapped() if path == wanted or os.path.basename(path).startswith("fips.so")}
+def _check_mapped(module: Path, *, replaced: bool = False) -> None:
+    """See that no other module is in the process; ``replaced``: its file may have been meanwhile."""
+    wanted = os.fspath(module)
+    paths = provider.mapped()
+    if replaced:
+        paths = frozenset(path.removesuffix(" (deleted)") for path in paths)  # the kernel's mark
+    files = {path for path in paths if path == wanted or os.path.basename(path).startswith("fips.so")}
     if files != {wanted}:
         found = ", ".join(sorted(files)) or "no module"
         raise FipsError("module-not-mapped", f"only {wanted} in the process", found, "see OPENSSL_CONF and fips.module")
@@ -189,7 +226,7 @@ def _check_facts(facts: provider.ProviderFacts) -> None:
     checks = (
         ("cipher-provider", "AES-256-GCM from provider fips", facts.provider, "fips"),
         ("provider-status", "provider status 1", facts.status, 1),
-        ("provider-self-test", "self-test result 1", facts.self_test, 1),
+        ("provider-self-test", "self-test result 1", 1 if facts.self_test is None else facts.self_test, 1),
         ("provider-others", "providers base, fips", ", ".join(sorted(facts.active)), "base, fips"),
         ("md5-allowed", "MD5 to be refused", "available" if facts.md5 else "refused", "refused"),
     )
@@ -232,23 +269,25 @@ def ask_why() -> None:
         print("; ".join(dict.fromkeys(filter(None, reasons))) or type(error).__name__)
 
 
-def judge(facts: provider.ProviderFacts, module: Module, sha256: str, unlisted: str) -> Evidence:
+def judge(facts: provider.ProviderFacts, module: Module, sha256: str, fips: Fips, day: str) -> Evidence:
     """Look the module up and decide about an unlisted one.
 
     Args:
-        unlisted: ``refuse`` or ``warn``.
+        fips: the operator's word on unlisted ones, and own entries.
+        day: today, as an ISO date.
 
     Raises:
         FipsError: ``module-unlisted``.
     """
-    row = certificates.lookup(facts.name, facts.version, facts.build_info)
-    listed = row is not None and row.status == "active"
+    row = certificates.lookup(facts.name, facts.version, facts.build_info, fips.certificates)
+    listed = row is not None and row.status_on(day) == "active"
+    certificate = f"#{row.number} ({row.standard}, {row.status_on(day)})" if row else None
     warnings: tuple[str, ...] = ()
     if not listed:
         name = f"{facts.name} {facts.version} (build {facts.build_info})"
-        found = f"{name}, certificate {row or 'none known'}"
-        if unlisted != "warn":
-            remedy = "bring a validated module, or set fips.unlisted_module: warn"
+        found = f"{name}, certificate {certificate or 'none known'}"
+        if fips.unlisted_module != "warn":
+            remedy = "bring a validated module, add its entry to fips.certificates, or set fips.unlisted_module: warn"
             raise FipsError("module-unlisted", "a module with an active certificate", found, remedy)
         warnings = (f"The FIPS module is not validated: {found}.",)
     return Evidence(
@@ -259,7 +298,7 @@ def judge(facts: provider.ProviderFacts, module: Module, sha256: str, unlisted: 
         build_info=facts.build_info,
         library=facts.library,
         listed=listed,
-        certificate=str(row) if row else None,
+        certificate=certificate,
         warnings=warnings,
     )
 

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from fipsrelay.config.model import Intake, Limits, Timeouts
 from fipsrelay.counters import IntakeCounters, Repeats
+from fipsrelay.crypto.policy import Policy
 from fipsrelay.errors import AgentError, UpstreamError
 from fipsrelay.relay.room import Guest, Room
 from fipsrelay.relay.routes import Routes
@@ -68,6 +69,7 @@ class Frontend:
         deadlines: who watches the time.
         reactor: Twisted's.
         room: of the process.
+        policy: what handshakes with agents are judged by.
         tls: context for the agents, where the intake has a certificate.
 
     Attributes:
@@ -86,6 +88,7 @@ class Frontend:
         deadlines: Deadlines,
         reactor: Any,
         room: Room,
+        policy: Policy,
         tls: SSL.Context | None = None,
     ) -> None:
         self.intake = intake
@@ -94,6 +97,7 @@ class Frontend:
         self.limits = limits
         self.deadlines = deadlines
         self.reactor = reactor
+        self.policy = policy
         self.tls = tls
         self.draining = False
         self._backends = backends

@@ -78,7 +78,7 @@ class Welcome:
     def stream_ready(self) -> None:
         """The handshake is finished: judge it."""
         facts = crypto.examine(self._stream.connection)
-        broken = judge_session(facts)
+        broken = judge_session(facts, self._frontend.policy)
         if broken:
             self._fail("agent-tls", "; ".join(broken))  # which the context should have kept from happening
             return

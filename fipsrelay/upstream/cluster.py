@@ -48,6 +48,7 @@ class Cluster:
         turn: grows with each request, so that equal servers take turns.
         trial: who tries a server while all are down; one at a time.
         handshakes: with all of them.
+        barred: why nothing may be sent here any more, or None.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Cluster:
         self.turn = 0
         self.trial: object = None
         self.handshakes = Handshakes()
+        self.barred: str | None = None
         self._fixed = addresses or ((host,) if gateway else ())
         self._gateway = gateway
         self._means = means
@@ -82,6 +84,11 @@ class Cluster:
             self.learn(self._fixed)
         else:
             self._means.names.follow(self.host, self.learn)
+
+    def bar(self, reason: str) -> None:
+        """Send nothing more from now on."""
+        self.barred = reason
+        self.close()
 
     def close(self) -> None:
         """Check no more; close what is free, and whatever comes back later."""
@@ -100,6 +107,8 @@ class Cluster:
 
     def learn(self, addresses: Iterable[str]) -> None:
         """An answer of DNS."""
+        if self.barred is not None:
+            return
         wanted = list(dict.fromkeys(addresses))
         known = {server.place.address for server in self.servers}
         for address in wanted:

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import attrs
 from OpenSSL import SSL
 
-from fipsrelay.config.model import Timeouts, Tls
+from fipsrelay.config.model import Timeouts
 from fipsrelay.crypto import context as crypto
-from fipsrelay.crypto.policy import HandshakeFacts, judge
+from fipsrelay.crypto.policy import HandshakeFacts, Policy, judge
 from fipsrelay.errors import FipsrelayError, UpstreamError
 from fipsrelay.upstream.names import Names
 from fipsrelay.upstream.reserve import Reserve
@@ -31,7 +31,7 @@ class Means:
         buffer: the reactor's read buffer.
         deadlines: who watches the time.
         context: OpenSSL context with the policy.
-        tls: what the operator demands.
+        policy: what handshakes are judged by.
         timeouts: seconds.
         names: of hosts.
         reserve: what can be closed for a new connection.
@@ -41,7 +41,7 @@ class Means:
     buffer: ReadBuffer
     deadlines: Deadlines
     context: SSL.Context
-    tls: Tls
+    policy: Policy
     timeouts: Timeouts
     names: Names
     reserve: Reserve = attrs.field(factory=Reserve)
@@ -206,7 +206,7 @@ class Attempt:
             self._fail("identity", 502, _layer6(problem))
             return
         self._step = "policy"
-        broken = judge(self.facts, self._means.tls.minimum_version)
+        broken = judge(self.facts, self._means.policy)
         if broken:
             self._fail("policy", 502, _layer6("; ".join(broken)))
             return

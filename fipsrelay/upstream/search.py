@@ -67,7 +67,9 @@ class Search:
 
     def start(self) -> None:
         """Begin; the caller may hear before this returns."""
-        if self._cluster.servers:
+        if self._cluster.barred is not None:
+            self._fail(self._error("fips", "policy", self._cluster.barred))
+        elif self._cluster.servers:
             self._first()
         else:
             self._means.deadlines.watch(self)

@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import socket
 import ssl
 import threading
@@ -132,6 +133,10 @@ class PlayedPeer:
         connection = self._context.wrap_socket(raw, server_side=True)
         self._at_end(connection.close)
         return connection
+
+    def has_more(self) -> bool:
+        """Whether there is a further connection already."""
+        return bool(select.select([self._listener], [], [], 0)[0])
 
 
 class Stage(SynchronousTestCase):

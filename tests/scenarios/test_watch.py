@@ -1,0 +1,115 @@
+"""A relay that loses its FIPS state while it runs sends nothing more, and says so.
+
+The fault is real: OpenSSL's default provider is loaded into the running process. A ``sitecustomize`` waits for a signal
+to do so, and has the check made at once that otherwise comes within a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import ssl
+
+from tests.scenarios.program import Program
+from tests.scenarios.stage import Stage, read_all, read_head
+
+SPOIL = """
+import signal
+
+def check():
+    import gc
+    from fipsrelay.service import FipsWatch
+    for thing in gc.get_objects():
+        if isinstance(thing, FipsWatch):
+            thing._next.cancel()
+            thing._check()
+
+def spoil():
+    from pathlib import Path
+    from cryptography.hazmat.bindings import _rust
+    from fipsrelay.crypto import provider
+    assert provider.library(Path(_rust.__file__)).call("OSSL_PROVIDER_load", None, b"default")
+
+signal.signal(signal.SIGUSR1, lambda *_: check())
+signal.signal(signal.SIGUSR2, lambda *_: (spoil(), check()))
+"""
+AGAIN = """
+import os, shutil, sys
+from fipsrelay.config.model import Fips
+from fipsrelay.crypto import gate, provider
+from fipsrelay.errors import FipsError
+evidence = gate.prove(Fips(module=sys.argv[1], unlisted_module="warn"))
+gate.check_again(evidence)
+shutil.copyfile(sys.argv[1], "other.so")
+os.replace("other.so", sys.argv[1])
+gate.check_again(evidence)
+gate._library().call("OSSL_PROVIDER_load", None, b"default")
+try:
+    gate.check_again(evidence)
+except FipsError as error:
+    print(error.code, error.found)
+"""
+GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+class CheckTests(Program):
+    def test_again(self) -> None:
+        """It passes, also when a package has replaced the file meanwhile, until there is another provider."""
+        done = self.run_program(["-c", AGAIN, str(self.module)])
+        self.assertEqual((done.returncode, done.stdout), (0, "provider-others base, default, fips\n"), done.stderr)
+
+
+class WatchTests(Stage):
+    def setUp(self) -> None:
+        super().setUp()
+        self.peer = self.start_played_peer()
+        (self.folder / "sitecustomize.py").write_text(SPOIL)
+        paths = os.pathsep.join((str(self.folder), os.environ.get("PYTHONPATH", "")))
+        self.relay = self.run_relay(self.document(self.peer.port), {"PYTHONPATH": paths})
+
+    def ask(self) -> tuple[socket.socket, ssl.SSLSocket]:
+        """A request that is answered; both of its connections are kept."""
+        agent = self.connect(self.http_port)
+        agent.sendall(GET)
+        upstream = self.peer.accept()
+        read_head(upstream)
+        upstream.sendall(EMPTY)
+        self.assertEqual(read_head(agent), EMPTY)
+        return agent, upstream
+
+    def test_nothing_is_lost(self) -> None:
+        agent, upstream = self.ask()
+        os.kill(self.relay.pid, signal.SIGUSR1)
+        self.assertNotIn("LOST", self.page())
+        agent.sendall(GET)
+        read_head(upstream)
+        self.assertNotIn("FIPS check", self.relay.output)
+
+    def test_lost(self) -> None:
+        idle, upstream = self.ask()
+        waiting = self.connect(self.http_port)
+        waiting.sendall(GET)
+        read_head(upstream)
+        os.kill(self.relay.pid, signal.SIGUSR2)
+        line = self.relay.wait_for("nothing is relayed any more until the relay is restarted")
+        self.assertIn(
+            "FIPS check provider-others failed: expected providers base, fips; found base, default, fips", line
+        )
+        for agent in (idle, waiting):
+            self.assertRaises(ConnectionResetError, read_all, agent)
+        agent = self.connect(self.http_port)
+        for _ in range(2):
+            agent.sendall(GET)
+            answer = read_head(agent)
+            self.assertTrue(answer.startswith(b"HTTP/1.1 503 "), answer)
+            self.assertIn(b"\r\nFipsrelay-Error: fips\r\n", answer)
+            self.assertIn(b"FIPS check provider-others failed, restart the relay", agent.recv(500))
+        raw = self.connect(self.tcp_port)
+        self.assertRaises(ConnectionResetError, read_all, raw)
+        self.assertIn("LOST: FIPS check provider-others failed", self.page())
+        with contextlib.suppress(ConnectionResetError):
+            self.assertEqual(upstream.recv(1), b"")
+        self.assertFalse(self.peer.has_more())
