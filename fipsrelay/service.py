@@ -52,11 +52,12 @@ def make(config: Config, evidence: Evidence, reactor: Any) -> IService:
 
     Raises:
         FipsError: OpenSSL does not take the policy.
-        ConfigError: the trust bundle, an intake's certificate, or the password of the egress proxy, cannot be used.
+        ConfigError: the trust bundle, the revocation lists, an intake's certificate, or the password of the egress
+            proxy, cannot be used.
         PortsError: ports are taken.
     """
     policy = demanded(config.tls)
-    tls = context.build(config.tls.trust, policy)
+    tls = context.build(config.tls.trust, policy, config.tls.crl)
     local = {
         name: context.build_local(intake.tls, policy, f"intakes.{name}.tls")
         for name, intake in config.intakes.items()

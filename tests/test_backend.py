@@ -108,6 +108,16 @@ class SharedTests(Backends):
         for backend in made.values():
             self.assertEqual([server.place.address for server in backend.cluster.servers], [A])
 
+    def test_pins(self) -> None:
+        """What one upstream trusts, another with other pins does not."""
+        pins = {"one": (), "two": ("aa", "bb"), "three": ("bb", "aa")}
+        made = self.make({name: Upstream(name, HOST, 443, (A,), pins=each) for name, each in pins.items()})
+        clusters = [backend.cluster for backend in made.values()]
+        self.assertIsNot(clusters[0], clusters[1])
+        self.assertIs(clusters[1], clusters[2])
+        places = [cluster.servers[0].place.pins for cluster in clusters[:2]]
+        self.assertEqual(places, [frozenset(), frozenset({"aa", "bb"})])
+
     def test_other_destinations(self) -> None:
         """Another host, port or list of addresses."""
         destinations = [(HOST, 443, ()), (HOST, 8443, ()), ("b.example", 443, ()), (HOST, 443, (A,)), (HOST, 443, (B,))]

@@ -44,6 +44,7 @@ class ProxyTests(SynchronousTestCase):
         config = load_text(f"preset: datadog\n{examples}\n", "f.yaml")
         self.assertEqual(config.upstreams["datadog-api"].port, 8443)
         self.assertEqual(config.upstreams["datadog-metrics"].addresses, ("192.0.2.10",))
+        self.assertEqual(len(config.upstreams["datadog-traces"].pins[0]), 64)
         self.assertEqual(config.upstreams["datadog-profiles"].retries, Retries(replay=True))
         self.assertIn(f"replay_size: {Retries().replay_size}", examples)
         self.assertEqual(config.intakes["archive"].port, 9823)

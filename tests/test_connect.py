@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import resource
 import socket
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -71,6 +74,7 @@ class Attempts(Folders):
         peers: accepted so far.
         questions: that DNS was asked.
         gateway: what attempts go through, if anything.
+        pins: of attempts.
     """
 
     def setUp(self) -> None:
@@ -87,6 +91,7 @@ class Attempts(Folders):
         self.peers: list[Peer] = []
         self.server_context = SSL.Context(SSL.TLS_SERVER_METHOD)
         self.gateway: Gateway | None = None
+        self.pins: frozenset[str] = frozenset()
         self.user = User()
 
     def listen(self, address: str, port: int) -> socket.socket:
@@ -114,7 +119,7 @@ class Attempts(Folders):
         tls_context: SSL.Context | None = None,
         minimum_version: str = "1.2",
     ) -> Attempt:
-        place = Place(host, self.port, address, self.gateway)
+        place = Place(host, self.port, address, self.gateway, self.pins)
         attempt = self.means(tls_context, minimum_version).attempt(place, "up", self.user)
         attempt.start()
         return attempt
@@ -301,6 +306,36 @@ class FailedTests(Attempts):
         self.assertIn("suite TLS_CHACHA20_POLY1305_SHA256 is not approved", detail)
         self.peers[0].read()
         self.assertEqual(self.peers[0].data, b"")
+
+
+class PinTests(Attempts):
+    def pin(self, certificate: Path) -> str:
+        """By openssl, as the handbooks do it."""
+        der = ["openssl", "pkey", "-pubin", "-outform", "DER"]
+        key = subprocess.run(
+            ["openssl", "x509", "-in", str(certificate), "-noout", "-pubkey"], check=True, capture_output=True
+        )
+        return hashlib.sha256(subprocess.run(der, input=key.stdout, check=True, capture_output=True).stdout).hexdigest()
+
+    def test_of_the_server(self) -> None:
+        self.pins = frozenset({self.pin(self.paths.certificate)})
+        self.start()
+        self.play()
+        self.ready()
+
+    def test_of_the_issuer(self) -> None:
+        self.pins = frozenset({"0" * 64, self.pin(self.paths.authority)})
+        self.start()
+        self.play()
+        self.ready()
+
+    def test_of_another(self) -> None:
+        self.pins = frozenset({"0" * 64})
+        self.start()
+        self.play()
+        detail = self.assert_failed("pin", 502, "policy")
+        keys = f"{self.pin(self.paths.certificate)}, {self.pin(self.paths.authority)}"
+        self.assertEqual(detail, f'Layer6 invalid response, info: "no pinned key in the chain, which has {keys}"')
 
 
 class CancelTests(Attempts):

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import subprocess
+from pathlib import Path
 
 import attrs
 from cryptography import x509
@@ -56,7 +58,7 @@ class Handshakes(Folders):
         assert lib.SSL_CTX_set1_curves_list(made._context, groups.encode()) == 1
         if signatures:
             assert lib.SSL_CTX_set1_sigalgs_list(made._context, signatures.encode()) == 1
-        made.use_certificate_file(str(paths.certificate))
+        made.use_certificate_chain_file(str(paths.certificate))
         made.use_privatekey_file(str(paths.key))
         connection = SSL.Connection(made, None)
         connection.set_accept_state()
@@ -241,6 +243,70 @@ class OfferTests(Handshakes):
         client.set_connect_state()
         facts = context.examine(self.handshake(client, self.server(paths, groups="P-384:SecP256r1MLKEM768")))
         self.assertEqual((facts.group, policy.judge(facts, wanted)), ("SecP256r1MLKEM768", ()))
+
+
+class RevocationTests(Handshakes):
+    """Lists made by openssl."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.paths = certificates.write(self.place, [HOST])
+
+    def crl(self, *revoked: Path, days: int = 1, issuer: str = "authority") -> str:
+        """A list of an issuer."""
+        config = self.place / "ca.cnf"
+        (self.place / "index.txt").write_text("")
+        config.write_text(f"[ca]\ndefault_ca=c\n[c]\ndatabase={self.place}/index.txt\ndefault_md=sha256\n")
+        names = ["-config", str(config), "-cert", str(self.place / f"{issuer}.pem")]
+        command = ["openssl", "ca", *names, "-keyfile", str(self.place / f"{issuer}.key")]
+        for each in revoked:
+            subprocess.run([*command, "-revoke", str(each)], check=True, capture_output=True)
+        made = ["-gencrl", "-crl_lastupdate", "20200101000000Z", "-crl_nextupdate"]
+        until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)
+        done = subprocess.run([*command, *made, until.strftime("%Y%m%d%H%M%SZ")], check=True, capture_output=True)
+        return done.stdout.decode()
+
+    def refusal(self, crl: str, paths: certificates.Paths | None = None) -> str | None:
+        """Why a server is refused, or None."""
+        file = self.place / "crl.pem"
+        file.write_text(crl)
+        client = SSL.Connection(context.build(str(self.paths.authority), policy.SP800_52, str(file)), None)
+        client.set_connect_state()
+        try:
+            self.handshake(client, self.server(paths or self.paths))
+        except SSL.Error:
+            return context.verification_error(client)
+        return None
+
+    def test_revoked(self) -> None:
+        self.assertEqual(self.refusal(self.crl(self.paths.certificate)), "certificate revoked")
+
+    def test_another_is_revoked(self) -> None:
+        other = certificates.write(self.place, [HOST], stem="other")
+        self.assertIsNone(self.refusal(self.crl(other.certificate)))
+
+    def test_list_that_has_run_out(self) -> None:
+        self.assertEqual(self.refusal(self.crl(days=-1)), "CRL has expired")
+
+    def test_every_issuer_needs_a_list(self) -> None:
+        below = certificates.write(self.place, [HOST], stem="below", intermediate="p384")
+        one = self.crl()
+        self.assertEqual(self.refusal(one, below), "unable to get certificate CRL")
+        both = one + self.crl(issuer="below-intermediate")
+        self.assertIsNone(self.refusal("a comment\n" + both, below))
+
+    def test_unusable(self) -> None:
+        for text, words in (
+            ("", "holds no revocation list"),
+            (self.paths.certificate.read_text(), "holds no revocation list"),
+            ("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "holds a revocation list that cannot be read"),
+        ):
+            self.assertIn(
+                f"tls.crl: {self.place}/crl.pem {words}", str(self.assertRaises(ConfigError, self.refusal, text))
+            )
+        missing = str(self.place / "missing.pem")
+        error = self.assertRaises(ConfigError, context.build, str(self.paths.authority), policy.SP800_52, missing)
+        self.assertIn("missing.pem cannot be read (No such file or directory)", str(error))
 
 
 class TrustTests(Handshakes):

@@ -138,6 +138,15 @@ class JudgeTests(SynchronousTestCase):
         facts = policy.HandshakeFacts("TLSv1.2", "AES128-SHA", "x25519", False, (leaf, ANCHOR))
         self.assertEqual(len(policy.judge(facts)), 5)
 
+    def test_pins(self) -> None:
+        """One key of the chain is enough, whichever it is."""
+        chain = [attrs.evolve(LEAF, key_sha256="aa"), attrs.evolve(ANCHOR, key_sha256="bb")]
+        for pins in ((), ("aa",), ("bb",), ("cc", "aa")):
+            self.assertIsNone(policy.judge_pins(chain, frozenset(pins)))
+        wrong = policy.judge_pins(chain, frozenset({"cc"}))
+        self.assertEqual(wrong, "no pinned key in the chain, which has aa, bb")
+        self.assertIsNotNone(policy.judge_pins([], frozenset({""})))
+
     def test_cnsa(self) -> None:
         """AES-256, P-384, SHA-384 and RSA keys of 3072 bits only."""
         leaf = attrs.evolve(LEAF, key="P-384", key_bits=384, signature_hash="sha384")

@@ -80,12 +80,14 @@ class Tls:
         minimum_version: ``1.2`` or ``1.3``.
         profile: ``sp800-52``, or ``cnsa`` for AES-256 and P-384 only.
         hybrid_groups: whether groups with ML-KEM are offered, which no module's certificate covers yet.
+        crl: absolute path of a PEM file with a revocation list of every issuer; empty for no such check.
     """
 
     trust: str = "system"
     minimum_version: str = "1.2"
     profile: str = "sp800-52"
     hybrid_groups: bool = False
+    crl: str = ""
 
 
 @attrs.frozen
@@ -174,6 +176,8 @@ class Upstream:
         addresses: IP addresses that replace DNS; empty to resolve ``host``.
         outside_site: the operator's word that ``host`` may lie outside the site.
         retries: of its requests.
+        pins: SHA-256 digests, in hexadecimal, of public keys (SubjectPublicKeyInfo, RFC 7469 §2.4), one of which must
+            stand in the verified chain; empty for any.
     """
 
     name: str
@@ -182,6 +186,7 @@ class Upstream:
     addresses: tuple[str, ...] = ()
     outside_site: bool = False
     retries: Retries = Retries()
+    pins: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -41,6 +41,7 @@ TLS: Final[Readers] = {
     "minimum_version": one_of("1.2", "1.3"),
     "profile": one_of("sp800-52", "cnsa"),
     "hybrid_groups": values.flag,
+    "crl": values.file,
 }
 RESOLVER: Final[Readers] = {"refresh": seconds(1), "nameservers": each(values.nameserver)}
 EGRESS: Final[Readers] = {
@@ -113,6 +114,7 @@ def upstreams(section: Node, site: str, problems: list[Problem]) -> dict[str, Up
         "addresses": each(values.address),
         "outside_site": values.flag,
         "retries": record(Retries, RETRIES),
+        "pins": each(values.sha256),
     }
     found = {}
     for name, node in _named(section, problems).items():

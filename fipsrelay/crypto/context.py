@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from OpenSSL import SSL
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from OpenSSL import SSL, crypto
 from OpenSSL._util import ffi, lib
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname
@@ -30,18 +33,20 @@ SYSTEM_BUNDLES = (
 )
 _OTHERS = "use a FIPS module and an OpenSSL that offer it"
 _LARGEST_HELLO = 1 << 14
+_CRL = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----\n?", re.DOTALL)
 
 
-def build(trust: str, policy: Policy) -> SSL.Context:
+def build(trust: str, policy: Policy, crl: str = "") -> SSL.Context:
     """The one context of all upstream connections.
 
     Args:
         trust: ``system`` or the path of a PEM bundle.
         policy: what it is to offer, no more and no less.
+        crl: path of a PEM file with a revocation list of every issuer; empty for no such check.
 
     Raises:
         FipsError: the library does not offer that, or refuses a setting.
-        ConfigError: no trusted certificate can be read.
+        ConfigError: no trusted certificate, or no revocation list, can be read.
     """
     context = _approved(SSL.TLS_CLIENT_METHOD, policy)
     bundle = trust_bundle(trust)
@@ -49,6 +54,8 @@ def build(trust: str, policy: Policy) -> SSL.Context:
         context.load_verify_locations(bundle)
     except SSL.Error as error:
         raise _distrust(f"{bundle} holds no certificate that can be read: a PEM bundle is wanted") from error
+    if crl:
+        _check_revocation(context, crl)
     context.set_verify(SSL.VERIFY_PEER)
     wrong = differences(offered(context), policy)
     if wrong:
@@ -99,6 +106,27 @@ def build_local(tls: LocalTls, policy: Policy, path: str) -> SSL.Context:
     if found != {*policy.tls12_suites, *policy.tls13_suites}:
         raise FipsError("suites", "exactly the approved suites", ", ".join(sorted(found)) or "none", _OTHERS)
     return context
+
+
+def _check_revocation(context: SSL.Context, file: str) -> None:
+    """Refuse what the lists of a file revoke, and chains with an issuer that has no valid list there.
+
+    As HAProxy's ``crl-file`` does: a list that is missing or has run out refuses everything below its issuer.
+    """
+    try:
+        lists = _CRL.findall(Path(file).read_bytes())
+        parsed = [x509.load_pem_x509_crl(text) for text in lists]
+    except OSError as error:
+        raise _wrong("tls.crl", f"{file} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise _wrong("tls.crl", f"{file} holds a revocation list that cannot be read") from error
+    if not parsed:
+        raise _wrong("tls.crl", f"{file} holds no revocation list: PEM is wanted")
+    store = context.get_cert_store()
+    assert store is not None
+    for each in parsed:
+        store.add_crl(each)
+    store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
 
 
 def offered(context: SSL.Context) -> Offer:
@@ -224,4 +252,11 @@ def certificate_facts(certificate: x509.Certificate) -> CertificateFacts:
         key_bits=bits,
         signature_hash=algorithm.name if algorithm else None,
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
+        key_sha256=_key_digest(key) if key is not None else "",
     )
+
+
+def _key_digest(key: PublicKeyTypes) -> str:
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    return digest.finalize().hex()

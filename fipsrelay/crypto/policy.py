@@ -111,6 +111,7 @@ class CertificateFacts:
         key_bits: size of the public key.
         signature_hash: ``sha256`` and the like; None where the algorithm names none.
         sha256: digest of the certificate, hexadecimal.
+        key_sha256: the same of its public key (SubjectPublicKeyInfo).
     """
 
     subject: str
@@ -118,6 +119,7 @@ class CertificateFacts:
     key_bits: int
     signature_hash: str | None
     sha256: str = ""
+    key_sha256: str = ""
 
 
 @attrs.frozen
@@ -173,6 +175,14 @@ def judge_chain(chain: Sequence[CertificateFacts], policy: Policy = SP800_52) ->
         if certificate.signature_hash not in policy.certificate_hashes:
             broken.append(f"certificate {certificate.subject} is signed with {certificate.signature_hash}")
     return tuple(broken)
+
+
+def judge_pins(chain: Sequence[CertificateFacts], pins: frozenset[str]) -> str | None:
+    """Why a chain is not what an operator has pinned, or None when it is, or nothing is pinned."""
+    keys = [certificate.key_sha256 for certificate in chain]
+    if not pins or not pins.isdisjoint(keys):
+        return None
+    return f"no pinned key in the chain, which has {', '.join(keys)}"
 
 
 def _judge_key(certificate: CertificateFacts, policy: Policy) -> list[str]:

@@ -49,13 +49,14 @@ def backends(
         gateway: the way out, for upstreams that do not bypass it.
         chance: a number from 0 to 1, another one at each call.
     """
-    clusters: dict[tuple[str, int, tuple[str, ...]], Cluster] = {}
+    clusters: dict[tuple[str, int, tuple[str, ...], frozenset[str]], Cluster] = {}
     found = {}
     for name, upstream in config.upstreams.items():
-        host, port, addresses = destination = (upstream.host, upstream.port, upstream.addresses)
+        destination = (upstream.host, upstream.port, upstream.addresses, frozenset(upstream.pins))
+        host, port, addresses, pins = destination
         if destination not in clusters:
             way = None if bypasses(config.egress.no_proxy, host, addresses) else gateway
-            clusters[destination] = Cluster(host, port, addresses, way, means, config.probes, chance)
+            clusters[destination] = Cluster(host, port, addresses, way, means, config.probes, chance, pins)
         found[name] = Backend(upstream, clusters[destination], means)
     return found
 

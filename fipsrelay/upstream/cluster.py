@@ -40,6 +40,7 @@ class Cluster:
         means: how connections are made.
         probes: how servers are checked.
         chance: a number from 0 to 1, another one at each call.
+        pins: see ``Place``.
 
     Attributes:
         upstreams: names of those that lead here, for the log.
@@ -60,6 +61,7 @@ class Cluster:
         means: Means,
         probes: Probes,
         chance: Callable[[], float],
+        pins: frozenset[str] = frozenset(),
     ) -> None:
         self.host = host
         self.port = port
@@ -72,6 +74,7 @@ class Cluster:
         self.barred: str | None = None
         self._fixed = addresses or ((host,) if gateway else ())
         self._gateway = gateway
+        self._pins = pins
         self._means = means
         self._probes = probes
         self._chance = chance
@@ -101,7 +104,7 @@ class Cluster:
 
     def place(self, address: str) -> Place:
         """A server at this address."""
-        return Place(self.host, self.port, address, self._gateway)
+        return Place(self.host, self.port, address, self._gateway, self._pins)
 
     # -- members
 

@@ -12,7 +12,7 @@ from OpenSSL import SSL
 
 from fipsrelay.config.model import Timeouts
 from fipsrelay.crypto import context as crypto
-from fipsrelay.crypto.policy import HandshakeFacts, Policy, judge
+from fipsrelay.crypto.policy import HandshakeFacts, Policy, judge, judge_pins
 from fipsrelay.errors import FipsrelayError, UpstreamError
 from fipsrelay.upstream.names import Names
 from fipsrelay.upstream.reserve import Reserve
@@ -78,12 +78,14 @@ class Place:
         port: TCP port.
         address: an IP address; the host again where a gateway looks it up.
         gateway: to go through, or None.
+        pins: of public keys, one of which must stand in the chain; empty for any. See ``config.model.Upstream``.
     """
 
     host: str
     port: int
     address: str
     gateway: Gateway | None = None
+    pins: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return label(self.address, self.port)
@@ -209,6 +211,10 @@ class Attempt:
         broken = judge(self.facts, self._means.policy)
         if broken:
             self._fail("policy", 502, _layer6("; ".join(broken)))
+            return
+        problem = judge_pins(self.facts.chain, self._place.pins)
+        if problem:
+            self._fail("pin", 502, _layer6(problem))
             return
         user, self._user = self._user, None
         self._stream = None
