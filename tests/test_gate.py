@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,6 +26,57 @@ class PinTests(Folders):
         self.assertEqual(gate.check_pin(found, right.upper()), right)
         self.assertEqual(gate.check_pin(found, None), right)
         self.assertEqual(self.assertRaises(FipsError, gate.check_pin, found, "0" * 64).code, "module-sha256")
+
+
+class OwnerTests(Folders):
+    """``gate.check_owner``."""
+
+    def setUp(self) -> None:
+        self.place = self.folder() / "modules"
+        self.place.mkdir(mode=0o755)
+        self.path = self.put(self.place / "fips.so")
+        self.path.chmod(0o644)
+        self.user = os.geteuid()
+
+    def assert_refused(self, *words: str) -> None:
+        error = self.assertRaises(FipsError, gate.check_owner, self.path, self.user)
+        self.assertEqual(error.code, "module-owner")
+        for word in words:
+            self.assertIn(word, error.found)
+
+    def test_good(self) -> None:
+        self.assertEqual(gate.check_owner(self.path), ())
+
+    def test_written_by_all(self) -> None:
+        self.path.chmod(0o646)
+        self.assert_refused(str(self.path), "-rw-r--rw-")
+        self.path.chmod(0o644)
+        self.place.chmod(0o757)
+        self.assert_refused(str(self.place), "drwxr-xrwx")
+        self.place.chmod(0o1757)
+        self.assertEqual(gate.check_owner(self.path), ())
+
+    def test_written_by_a_group(self) -> None:
+        self.path.chmod(0o664)
+        self.place.chmod(0o775)
+        warnings = gate.check_owner(self.path)
+        self.assertEqual(len(warnings), 2)
+        self.assertIn(f"{self.path} of uid {self.user} with mode -rw-rw-r--", warnings[0])
+
+    def test_of_another_user(self) -> None:
+        """Root may run what is root's; others also what is their own."""
+        if self.user == 0:
+            os.chown(self.path, 4711, -1)
+            self.assert_refused("uid 4711")
+            self.assertRaises(FipsError, gate.check_owner, self.path, 4712)
+            self.assertEqual(gate.check_owner(self.path, 4711), ())
+        else:
+            self.user += 1
+            self.assert_refused(f"uid {self.user - 1}")
+
+    def test_missing(self) -> None:
+        self.path.unlink()
+        self.assertEqual(self.assertRaises(FipsError, gate.check_owner, self.path).code, "module-unreadable")
 
 
 class JudgeTests(SynchronousTestCase):

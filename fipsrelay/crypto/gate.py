@@ -10,6 +10,7 @@ its hash from CPython's own C code and not from hashlib).
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -72,23 +73,29 @@ def prove(fips: Fips) -> Evidence:
     """
     refuse_early_imports()
     module = find(fips.module)
+    warnings = check_owner(module.path)
     sha256 = check_pin(module, fips.sha256)
     with _configured(configuration(module)) as path:
         activate(path)
-    return judge(examine(module, sha256), module, sha256, fips, date.today().isoformat())
+    evidence = judge(examine(module, sha256), module, sha256, fips, date.today().isoformat())
+    return attrs.evolve(evidence, warnings=(*evidence.warnings, *warnings))
 
 
 @contextmanager
 def _configured(text: str) -> Iterator[Path]:
     """An OpenSSL configuration file in a folder that nobody else can enter (mode 0700)."""
+    expected, remedy = "a folder for temporary files that keeps others out", "make /tmp writable or set TMPDIR"
     try:
         folder = tempfile.TemporaryDirectory(prefix="fipsrelay-")
         path = Path(folder.name) / "openssl.cnf"
         path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        status = os.stat(folder.name)
     except OSError as error:
-        remedy = "make /tmp writable or set TMPDIR"
-        raise FipsError("runtime-folder", "a folder for temporary files", str(error), remedy) from error
+        raise FipsError("runtime-folder", expected, str(error), remedy) from error
     with folder:
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            found = f"{folder.name} of uid {status.st_uid} with mode {stat.filemode(status.st_mode)}"
+            raise FipsError("runtime-folder", expected, found, remedy)
         yield path
 
 
@@ -99,6 +106,34 @@ def refuse_early_imports() -> None:
     if early:
         remedy = "start with 'twistd fipsrelay', and keep .pth files, sitecustomize and LD_PRELOAD from loading it"
         raise FipsError("early-import", "no OpenSSL in the process yet", ", ".join(early), remedy)
+
+
+def check_owner(path: Path, user: int | None = None) -> tuple[str, ...]:
+    """See that nobody but root and the relay's user can exchange the module: its file, and the folder that it is in.
+
+    Args:
+        path: of the module.
+        user: id of the relay's user; of this process when None.
+
+    Returns:
+        Warnings: a group that may.
+    """
+    owners = {0, os.geteuid() if user is None else user}
+    warnings = []
+    for place in (path, path.parent):
+        try:
+            status = place.stat()
+        except OSError as error:
+            raise FipsError("module-unreadable", f"to read {place}", str(error), "mend its permissions") from error
+        found = f"{place} of uid {status.st_uid} with mode {stat.filemode(status.st_mode)}"
+        # In a folder with the sticky bit, as /tmp is, only the owner of a file may exchange it.
+        open_to_all = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+        if status.st_uid not in owners or open_to_all:
+            remedy = "give it to root, and take writing away from all others"
+            raise FipsError("module-owner", "a module that only root and this user can change", found, remedy)
+        if status.st_mode & stat.S_IWGRP:
+            warnings.append(f"The FIPS module can be changed by a group: {found}.")
+    return tuple(warnings)
 
 
 def check_pin(module: Module, pin: str | None) -> str:
