@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 
 from fipsrelay.config.model import Timeouts, Tls
 from fipsrelay.crypto import context
-from fipsrelay.crypto.policy import demanded
+from fipsrelay.crypto.policy import SP800_52, demanded
 from fipsrelay.demo import certificates
 from fipsrelay.errors import MessageError, UpstreamError
 from fipsrelay.upstream.connect import Attempt, Gateway, Means, Place, describe
@@ -74,7 +74,7 @@ class Attempts(Folders):
         peers: accepted so far.
         questions: that DNS was asked.
         gateway: what attempts go through, if anything.
-        pins: of attempts.
+        pins, policy: of attempts.
     """
 
     def setUp(self) -> None:
@@ -92,6 +92,7 @@ class Attempts(Folders):
         self.server_context = SSL.Context(SSL.TLS_SERVER_METHOD)
         self.gateway: Gateway | None = None
         self.pins: frozenset[str] = frozenset()
+        self.policy = SP800_52
         self.user = User()
 
     def listen(self, address: str, port: int) -> socket.socket:
@@ -105,22 +106,20 @@ class Attempts(Folders):
         self.questions.append(Deferred())
         return self.questions[-1]
 
-    def means(self, tls_context: SSL.Context | None = None, minimum_version: str = "1.2") -> Means:
+    def means(self, tls_context: SSL.Context | None = None) -> Means:
         self.server_context.use_certificate_chain_file(str(self.paths.certificate))
         self.server_context.use_privatekey_file(str(self.paths.key))
-        policy = demanded(Tls(minimum_version=minimum_version))
-        tls_context = tls_context or context.build(str(self.paths.authority), policy)
-        return Means(self.reactor, ReadBuffer(), self.deadlines, tls_context, policy, Timeouts(), self.names)
+        tls_context = tls_context or context.build(str(self.paths.authority), self.policy)
+        return Means(self.reactor, ReadBuffer(), self.deadlines, tls_context, self.policy, Timeouts(), self.names)
 
     def start(
         self,
         address: str = "127.0.0.1",
         host: str = HOST,
         tls_context: SSL.Context | None = None,
-        minimum_version: str = "1.2",
     ) -> Attempt:
         place = Place(host, self.port, address, self.gateway, self.pins)
-        attempt = self.means(tls_context, minimum_version).attempt(place, "up", self.user)
+        attempt = self.means(tls_context).attempt(place, "up", self.user)
         attempt.start()
         return attempt
 
@@ -277,7 +276,8 @@ class FailedTests(Attempts):
 
     def test_nothing_in_common(self) -> None:
         self.server_context.set_max_proto_version(SSL.TLS1_2_VERSION)
-        self.start(minimum_version="1.3")
+        self.policy = demanded(Tls(minimum_version="1.3"))
+        self.start()
         self.play()
         self.assert_failed("tls", 502, "handshake")
 

@@ -70,7 +70,7 @@ class PlainSectionTests(SectionTests):
             "{number: 9, name: N, version: 1.0, build_info: 1.0-x, standard: FIPS 140-3, source: S,\n"
             "sunset: 2030-01-31}]}\n"
             "tls: {trust: /etc/bundle.pem, minimum_version: 1.3, profile: cnsa, hybrid_groups: true,\n"
-            "crl: /etc/crl.pem}\n"
+            "crl: /etc/crl.pem, ocsp_stapling: require}\n"
             "resolver: {refresh: 1m, nameservers: [192.0.2.53, 192.0.2.54:5353, '[2001:db8::1]:53']}\n"
             "probes: {enabled: false, interval: 1, fall: 100, rise: 2}\n"
             "limits: {head_size: 32768, header_lines: 64, connections: 10}\n",
@@ -78,7 +78,7 @@ class PlainSectionTests(SectionTests):
         )
         certificate = Certificate("9", "N", "1.0", "1.0-x", "FIPS 140-3", "S", sunset="2030-01-31")
         self.assertEqual(config.fips, Fips("/opt/fips.so", "a1" * 32, "warn", (certificate,)))
-        self.assertEqual(config.tls, Tls("/etc/bundle.pem", "1.3", "cnsa", True, "/etc/crl.pem"))
+        self.assertEqual(config.tls, Tls("/etc/bundle.pem", "1.3", "cnsa", True, "/etc/crl.pem", "require"))
         servers = (("192.0.2.53", 53), ("192.0.2.54", 5353), ("2001:db8::1", 53))
         self.assertEqual(config.resolver, Resolver(60.0, servers))
         self.assertEqual(config.probes, Probes(False, 1.0, 100, 2))

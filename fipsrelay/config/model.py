@@ -81,6 +81,7 @@ class Tls:
         profile: ``sp800-52``, or ``cnsa`` for AES-256 and P-384 only.
         hybrid_groups: whether groups with ML-KEM are offered, which no module's certificate covers yet.
         crl: absolute path of a PEM file with a revocation list of every issuer; empty for no such check.
+        ocsp_stapling: ``ignore``, or ``require`` to refuse servers that staple no good OCSP answer.
     """
 
     trust: str = "system"
@@ -88,6 +89,7 @@ class Tls:
     profile: str = "sp800-52"
     hybrid_groups: bool = False
     crl: str = ""
+    ocsp_stapling: str = "ignore"
 
 
 @attrs.frozen

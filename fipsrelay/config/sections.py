@@ -42,6 +42,7 @@ TLS: Final[Readers] = {
     "profile": one_of("sp800-52", "cnsa"),
     "hybrid_groups": values.flag,
     "crl": values.file,
+    "ocsp_stapling": one_of("ignore", "require"),
 }
 RESOLVER: Final[Readers] = {"refresh": seconds(1), "nameservers": each(values.nameserver)}
 EGRESS: Final[Readers] = {

@@ -55,6 +55,7 @@ class Policy:
         certificate_curves: of keys in certificates.
         certificate_hashes: of signatures on certificates.
         minimum_rsa_bits: of keys in certificates.
+        stapled: whether a server has to staple an OCSP answer that its certificate is good.
     """
 
     versions: tuple[str, ...] = VERSIONS
@@ -65,6 +66,7 @@ class Policy:
     certificate_curves: tuple[str, ...] = GROUPS
     certificate_hashes: frozenset[str] = CERTIFICATE_HASHES
     minimum_rsa_bits: int = MINIMUM_RSA_BITS
+    stapled: bool = False
 
     @property
     def suites(self) -> tuple[str, ...]:
@@ -98,7 +100,7 @@ def demanded(tls: Tls) -> Policy:
     if tls.hybrid_groups:
         hybrid = tuple(HYBRID_GROUPS[group] for group in policy.groups if group in HYBRID_GROUPS)
         policy = attrs.evolve(policy, groups=(*hybrid, *policy.groups))
-    return policy
+    return attrs.evolve(policy, stapled=tls.ocsp_stapling == "require")
 
 
 @attrs.frozen

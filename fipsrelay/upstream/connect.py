@@ -12,6 +12,7 @@ from OpenSSL import SSL
 
 from fipsrelay.config.model import Timeouts
 from fipsrelay.crypto import context as crypto
+from fipsrelay.crypto import stapling
 from fipsrelay.crypto.policy import HandshakeFacts, Policy, judge, judge_pins
 from fipsrelay.errors import FipsrelayError, UpstreamError
 from fipsrelay.upstream.names import Names
@@ -216,6 +217,10 @@ class Attempt:
         if problem:
             self._fail("pin", 502, _layer6(problem))
             return
+        problem = stapling.check(connection, self._means.policy) if self._means.policy.stapled else None
+        if problem:
+            self._fail("ocsp", 502, _layer6(problem))
+            return
         user, self._user = self._user, None
         self._stream = None
         self._end()
@@ -261,6 +266,8 @@ class Attempt:
     def _shake(self, sock: socket.socket) -> None:
         means = self._means
         self._stream = TlsStream(sock, means.reactor, means.buffer, means.context, self._place.host.encode("ascii"))
+        if means.policy.stapled:
+            self._stream.connection.request_ocsp()
         self._stream.start(self)
 
     def _fail(self, code: str, status: int, detail: str) -> None:
