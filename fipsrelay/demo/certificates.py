@@ -56,6 +56,7 @@ def write(
     hash_name: str = "sha256",
     stem: str = "server",
     intermediate: str | None = None,
+    authority: str = "p256",
 ) -> Paths:
     """Make an authority (unless ``folder`` holds one already) and a server certificate signed by it.
 
@@ -72,8 +73,9 @@ def write(
         stem: file name before the ending.
         intermediate: one of :data:`KEYS`: an authority with such a key, ``STEM-intermediate.pem``, stands between the
             two, and its certificate follows the server's in the server's file.
+        authority: one of :data:`KEYS`, for an authority that is made.
     """
-    issuer, signer = _authority(folder)
+    issuer, signer = _authority(folder, authority)
     chain = b""
     if intermediate:
         issuer, signer = _make_authority(folder, f"{stem}-intermediate", intermediate, (issuer, signer))
@@ -103,13 +105,13 @@ def write(
     return paths
 
 
-def _authority(folder: Path) -> tuple[x509.Certificate, _PrivateKey]:
+def _authority(folder: Path, kind: str) -> tuple[x509.Certificate, _PrivateKey]:
     certificate_path, key_path = folder / "authority.pem", folder / "authority.key"
     if certificate_path.exists():
         loaded = serialization.load_pem_private_key(key_path.read_bytes(), None)
         assert isinstance(loaded, ec.EllipticCurvePrivateKey)
         return x509.load_pem_x509_certificate(certificate_path.read_bytes()), loaded
-    return _make_authority(folder, "authority", "p256")
+    return _make_authority(folder, "authority", kind)
 
 
 def _make_authority(
