@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.config.model import Certificate, Fips
@@ -87,8 +88,25 @@ class JudgeTests(SynchronousTestCase):
     def facts(self, version: str) -> provider.ProviderFacts:
         active = frozenset({"fips", "base"})
         return provider.ProviderFacts(
-            "fips", "OpenSSL FIPS Provider", version, version, 1, 1, active, md5=False, library="OpenSSL 3"
+            "fips", "OpenSSL FIPS Provider", version, version, 1, 1, active, (), (), "OpenSSL 3"
         )
+
+    def test_facts(self) -> None:
+        """Each by itself; self-tests that were not run again are no failure."""
+        good = self.facts("3.1.2")
+        gate._check_facts(good)
+        gate._check_facts(attrs.evolve(good, self_test=None))
+        for change, code, found in (
+            ({"provider": "default"}, "cipher-provider", "default"),
+            ({"status": 0}, "provider-status", "0"),
+            ({"self_test": 0}, "provider-self-test", "0"),
+            ({"active": frozenset({"fips"})}, "provider-others", "fips"),
+            ({"active": frozenset({"fips", "base", "legacy"})}, "provider-others", "base, fips, legacy"),
+            ({"missing": ("ECDH", "HMAC")}, "algorithm-missing", "not ECDH, HMAC"),
+            ({"forbidden": ("MD5",)}, "algorithm-allowed", "MD5"),
+        ):
+            error = self.assertRaises(FipsError, gate._check_facts, attrs.evolve(good, **change))
+            self.assertEqual((error.code, error.found), (code, found))
 
     def test_listed(self) -> None:
         evidence = gate.judge(self.facts("3.1.2"), self.module, "00", Fips(), TODAY)

@@ -263,11 +263,15 @@ def _check_facts(facts: provider.ProviderFacts) -> None:
         ("provider-status", "provider status 1", facts.status, 1),
         ("provider-self-test", "self-test result 1", 1 if facts.self_test is None else facts.self_test, 1),
         ("provider-others", "providers base, fips", ", ".join(sorted(facts.active)), "base, fips"),
-        ("md5-allowed", "MD5 to be refused", "available" if facts.md5 else "refused", "refused"),
     )
     for code, expected, found, wanted in checks:
         if found != wanted:
             raise FipsError(code, expected, str(found), _REPLACE)
+    if facts.missing:
+        raise FipsError("algorithm-missing", "all algorithms of TLS", f"not {', '.join(facts.missing)}", _REPLACE)
+    if facts.forbidden:
+        found = ", ".join(facts.forbidden)
+        raise FipsError("algorithm-allowed", "what is not approved to be refused", found, _REPLACE)
 
 
 def _check_unchanged(module: Module, sha256: str) -> None:

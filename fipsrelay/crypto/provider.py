@@ -34,7 +34,33 @@ _SIGNATURES: Mapping[str, tuple[type, ...]] = {
     "EVP_CIPHER_get0_provider": (_P, _P),
     "EVP_CIPHER_free": (None, _P),  # type: ignore[dict-item]
     "EVP_MD_fetch": (_P, _P, _S, _S),
+    "EVP_MAC_fetch": (_P, _P, _S, _S),
+    "EVP_KDF_fetch": (_P, _P, _S, _S),
+    "EVP_KEYEXCH_fetch": (_P, _P, _S, _S),
+    "EVP_SIGNATURE_fetch": (_P, _P, _S, _S),
 }
+# What TLS by the policy is made of, and what no FIPS module may serve. (X25519 is not among these: 3.0 modules do.)
+_NEEDED = (
+    ("EVP_CIPHER_fetch", "AES-128-GCM"),
+    ("EVP_CIPHER_fetch", "AES-256-GCM"),
+    ("EVP_MD_fetch", "SHA2-256"),
+    ("EVP_MD_fetch", "SHA2-384"),
+    ("EVP_MAC_fetch", "HMAC"),
+    ("EVP_KDF_fetch", "TLS1-PRF"),
+    ("EVP_KDF_fetch", "TLS13-KDF"),
+    ("EVP_KEYEXCH_fetch", "ECDH"),
+    ("EVP_SIGNATURE_fetch", "ECDSA"),
+    ("EVP_SIGNATURE_fetch", "RSA"),
+)
+_FORBIDDEN = (
+    ("EVP_CIPHER_fetch", "ChaCha20-Poly1305"),
+    ("EVP_CIPHER_fetch", "RC4"),
+    ("EVP_CIPHER_fetch", "CAMELLIA-256-CBC"),
+    ("EVP_MD_fetch", "MD5"),
+    ("EVP_MD_fetch", "SM3"),
+    ("EVP_MAC_fetch", "POLY1305"),
+    ("EVP_KDF_fetch", "SCRYPT"),
+)
 _PARAM_INTEGER, _PARAM_UTF8_PTR = 1, 6
 _VISIT = ctypes.CFUNCTYPE(_I, _P, _P)
 
@@ -61,7 +87,8 @@ class ProviderFacts:
         status: 1 when it is in working order.
         self_test: 1 when its self-tests passed again just now; None when they were not run.
         active: every active provider's name.
-        md5: whether MD5 can be had.
+        missing: algorithms that TLS needs and that cannot be had.
+        forbidden: algorithms that are not approved and can be had.
         library: libcrypto's own version text.
     """
 
@@ -72,7 +99,8 @@ class ProviderFacts:
     status: int
     self_test: int | None
     active: frozenset[str]
-    md5: bool
+    missing: tuple[str, ...]
+    forbidden: tuple[str, ...]
     library: str
 
 
@@ -138,11 +166,16 @@ class Library:
             status=self._number(provider, b"status"),
             self_test=_number(self.call("OSSL_PROVIDER_self_test", provider)) if test else None,
             active=self.active(),
-            md5=bool(self.call("EVP_MD_fetch", None, b"MD5", None)),
+            missing=tuple(name for function, name in _NEEDED if not self._has(function, name)),
+            forbidden=tuple(name for function, name in _FORBIDDEN if self._has(function, name)),
             library=_text(self.call("OpenSSL_version", 0)),
         )
         self.call("EVP_CIPHER_free", cipher)
         return facts
+
+    def _has(self, function: str, name: str) -> bool:
+        """Whether an algorithm can be fetched. What was is not freed: OpenSSL keeps one of each, and counts."""
+        return bool(self.call(function, None, name.encode(), None))
 
     def _words(self, provider: object, key: bytes) -> str:
         value = ctypes.c_char_p()
