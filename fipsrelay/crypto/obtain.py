@@ -150,12 +150,28 @@ def _record(image: bytes) -> str:
 
 def download(suite: str, folder: Path) -> Path:
     """Fetch Debian's package from this machine's own mirror with a private apt state, and unpack it: 6 seconds."""
-    apt, unpack = _tool("apt-get"), _tool("dpkg-deb")
+    unpack = _tool("dpkg-deb")
+    _call([*apt(folder, mirror().stanza(suite)), "download", PACKAGE], folder)
+    package = next(folder.glob(f"{PACKAGE}_*.deb"))
+    _call([unpack, "-x", str(package), str(folder / "unpacked")], folder)
+    return _only(folder / "unpacked")
+
+
+def apt(folder: Path, stanza: str) -> list[str]:
+    """The command apt-get with a private state that knows one archive, up to date; the machine's own is not touched.
+
+    Args:
+        folder: for that state.
+        stanza: see ``sources.Mirror``.
+
+    Raises:
+        FipsError: ``module-unobtainable``.
+    """
     private = folder / "apt"
     for part in ("lists/partial", "cache/archives/partial"):
         (private / part).mkdir(parents=True)
     (private / "status").touch()
-    (private / "debian.sources").write_text(mirror().stanza(suite))
+    (private / "debian.sources").write_text(stanza)
     options = [
         f"Dir::State={private}",
         f"Dir::State::Lists={private / 'lists'}",
@@ -165,12 +181,9 @@ def download(suite: str, folder: Path) -> Path:
         "Dir::Etc::sourceparts=-",
         "APT::Sandbox::User=",
     ]
-    command = [apt, "-qq", *(word for option in options for word in ("-o", option))]
+    command = [_tool("apt-get"), "-qq", *(word for option in options for word in ("-o", option))]
     _call([*command, "update"], folder)
-    _call([*command, "download", PACKAGE], folder)
-    package = next(folder.glob(f"{PACKAGE}_*.deb"))
-    _call([unpack, "-x", str(package), str(folder / "unpacked")], folder)
-    return _only(folder / "unpacked")
+    return command
 
 
 def build(source: Path, folder: Path) -> Path:

@@ -26,10 +26,10 @@ class Mirror:
     uri: str
     signed_by: str = ""
 
-    def stanza(self, suite: str) -> str:
-        """One deb822 paragraph for ``suite``."""
+    def stanza(self, suite: str, kind: str = "deb") -> str:
+        """One deb822 paragraph for the packages of ``suite``; ``kind``: ``deb`` or ``deb-src``."""
         signed = f"Signed-By: {self.signed_by}\n" if self.signed_by else ""
-        return f"Types: deb\nURIs: {self.uri}\nSuites: {suite}\nComponents: main\n{signed}"
+        return f"Types: {kind}\nURIs: {self.uri}\nSuites: {suite}\nComponents: main\n{signed}"
 
 
 def mirror(folder: Path = FOLDER) -> Mirror:

@@ -29,11 +29,15 @@ class Program(SynchronousTestCase):
         self.folder.mkdir(parents=True)
         self.taken = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.taken.close)
-        found = module.find("auto")
+        found = self.origin()
         self.module = self.folder / "fips.so"
         shutil.copyfile(found.path, self.module)
         self.mac = found.mac
         self.record(found.mac)
+
+    def origin(self) -> module.Module:
+        """The module that is copied for the test."""
+        return module.find("auto")
 
     def record(self, mac: str) -> None:
         self.module.with_name("fipsmodule.cnf").write_text(f"[fips_sect]\nmodule-mac = {mac}\n")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 from fipsrelay.crypto import module, obtain, provider
+from tests import modules
 from tests.scenarios.program import Program
 
 # The gate's steps with a configuration of the test's choice, which the program itself has no way to be given.
@@ -110,6 +111,30 @@ class GateTests(Program):
         done = self.run_program(["-m", "fipsrelay", "module", "--prove", "-c", self.config()])
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("warnings: The FIPS module is not validated", done.stdout)
+
+    def test_written_by_all(self) -> None:
+        self.module.chmod(0o646)
+        self.assert_service_refused("module-owner", str(self.module), "-rw-r--rw-")
+
+    def test_of_another_user(self) -> None:
+        """Only root can give a file away; others are given one that is root's, which is fine."""
+        if os.geteuid() == 0:
+            os.chown(self.module, 65534, -1)
+            self.assert_service_refused("module-owner", "uid 65534")
+        else:
+            done = self.run_program(["-m", "fipsrelay", "module", "--prove", "-c", self.config(module="/bin/sh")])
+            self.assertNotIn("module-owner", done.stderr)
+
+    def test_sitecustomize(self) -> None:
+        (self.folder / "sitecustomize.py").write_text("import hashlib")
+        paths = os.pathsep.join((str(self.folder), *(path for path in sys.path if path)))
+        done = self.run_program(self.service(self.config()), {"PYTHONPATH": paths})
+        self.assert_refused(done, "early-import", "_hashlib")
+
+    def test_preloaded(self) -> None:
+        early = next(path for path in provider.mapped() if os.path.basename(path).startswith("libcrypto."))
+        done = self.run_program(self.service(self.config()), {"LD_PRELOAD": early})
+        self.assert_refused(done, "early-import", early)
 
     def test_hashlib_first(self) -> None:
         done = self.run_program(["-c", EARLY_IMPORT, *self.service(self.config())[2:]])
@@ -218,3 +243,15 @@ class GateTests(Program):
         command = ["-m", "fipsrelay", "module", "--prove", "-c", self.config()]
         self.assertEqual(self.run_program(command, {"TMPDIR": str(temporary)}).returncode, 0)
         self.assertEqual(list(temporary.iterdir()), [])
+
+
+class SecondModuleGateTests(GateTests):
+    """Every row again with a module of another version."""
+
+    def origin(self) -> module.Module:
+        return modules.second()
+
+    def test_versions_differ(self) -> None:
+        found = [obtain.facts(str(place.path)) for place in (module.find("auto"), self.origin())]
+        versions = {line for facts in found for line in facts.splitlines() if line.startswith("provider_version: ")}
+        self.assertEqual(len(versions), 2, versions)
