@@ -34,7 +34,7 @@ ABORTED, AWAY, LATE, AFTER, RESET = (
     "the intake was away",
     "the intake left without a word",
     "the answer before ended the connection",
-    "a later answer was cut, and the reset overtook this one",
+    "an answer was cut, and the reset overtook this one",
 )
 PERIOD = 0.25  # seconds between two looks at what goes on
 
@@ -147,8 +147,9 @@ class Client:
         for at, request in enumerate(requests):
             reading = Reading(connection, request)
             result = reading.read()
-            cut_later = connection.ended == "reset" and any(later.play.fault for later in requests[at + 1 :])
-            self._judge(request, result, excuse or (RESET if cut_later and result in (CUT, UNANSWERED) else ""))
+            # Of an answer behind others even the beginning may not have left yet.
+            cut = connection.ended == "reset" and any(each.play.fault for each in requests[at or 1 :])
+            self._judge(request, result, excuse or (RESET if cut and result in (CUT, UNANSWERED) else ""))
             if not reading.goes_on:
                 self._drop("fin", expect_end=result not in (CUT, UNANSWERED))
                 self.tally[AFTER, UNANSWERED] += len(requests) - 1 - at
