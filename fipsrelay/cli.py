@@ -28,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         from fipsrelay.config import check
 
         return check.main(args.config, args.expand)
+    if args.command == "evidence":
+        from fipsrelay.observe import audit
+
+        return audit.main(args.config, args.output, args.stand_alone)
     if args.config and not args.prove:
         parser.error("module: -c FILE goes with --prove only")
     if args.prove:
@@ -60,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="check a configuration file")
     check.add_argument("-c", "--config", metavar="FILE", required=True)
     check.add_argument("--expand", action="store_true", help="print the complete configuration")
+    evidence = commands.add_parser("evidence", help="write a report for auditors")
+    evidence.add_argument("-c", "--config", metavar="FILE", required=True)
+    evidence.add_argument("-o", "--output", type=Path, metavar="DIR", required=True)
+    evidence.add_argument("--stand-alone", action="store_true", help="visit the servers instead of asking the relay")
     module = commands.add_parser("module", help="obtain and examine the FIPS module")
     origin = module.add_mutually_exclusive_group()
     origin.add_argument("--install", type=Path, metavar="FIPS_SO", help="install this module")

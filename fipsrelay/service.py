@@ -27,21 +27,21 @@ from fipsrelay.crypto import context, gate
 from fipsrelay.crypto.gate import Evidence
 from fipsrelay.crypto.policy import Policy, demanded
 from fipsrelay.errors import FipsError, PortProblem, PortsError
+from fipsrelay.observe import evidence as report
 from fipsrelay.observe import page
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room, places
-from fipsrelay.upstream import resolve
 from fipsrelay.upstream.backend import Backend, backends
-from fipsrelay.upstream.connect import Gateway, Means
+from fipsrelay.upstream.connect import Gateway
 from fipsrelay.upstream.egress import gateway
 from fipsrelay.upstream.names import Names, is_address
+from fipsrelay.upstream.prepare import prepare
 from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.streams import ReadBuffer
 
 PAGE = "statistics"
 BACKLOG = 1024
-SWEEP_INTERVAL = 0.5
 WATCH_INTERVAL = 60.0
 
 _log = Logger()
@@ -155,20 +155,20 @@ class Relay(Stages):
     ) -> None:
         super().__init__()
         self.setName("fipsrelay")
+        self._config = config
         self._evidence = evidence
+        self._policy = policy
+        self._offer = context.offered(tls)
         self._reactor = reactor
         self._counters = Counters(time.time(), {name: IntakeCounters() for name in config.intakes})
-        deadlines = Deadlines(reactor, SWEEP_INTERVAL)
-        buffer = ReadBuffer()
-        servers = config.resolver.nameservers
-        ask = resolve.nameservers(reactor, servers) if servers else resolve.system(reactor)
-        self._names = names = Names(reactor, ask, config.resolver.refresh, random.random)
-        means = Means(reactor, buffer, deadlines, tls, policy, config.timeouts, names)
+        means = prepare(config, tls, policy, reactor, random.random)
+        deadlines, buffer = means.deadlines, means.buffer
+        self._names = names = means.names
         self._backends = backends(config, means, way, random.random)
         room = Room(places(config.limits.connections), reactor, means.reserve)
         self.addService(Timekeeping(deadlines))
         self.addService(Upstreams(self._backends, names, way))
-        self.addService(Page(page.site(self._text), sockets[PAGE], reactor))
+        self.addService(Page(page.site(self._text, self._report), sockets[PAGE], reactor))
         frontends: list[Frontend] = []
         self._watch = FipsWatch(evidence, self._backends, frontends, reactor)
         self.addService(self._watch)
@@ -206,6 +206,22 @@ class Relay(Stages):
         facts = (*self._evidence.lines(), *([f"LOST: {self._watch.lost}"] if self._watch.lost else []))
         names, now = self._names.failing(), self._reactor.seconds()
         return page.render(self._counters, facts, self._backends, names, time.time(), now)
+
+    def _report(self) -> report.Report:
+        """For ``fipsrelay evidence``."""
+        source = report.Source("running", os.getpid(), self._counters.started)
+        made = report.begin(source, self._config, time.time())
+        if self._watch.lost is not None:
+            made = report.fail(made, self._watch.lost)
+        made = report.prove(made, self._config, self._evidence, self._policy, self._offer)
+        servers = {
+            name: [
+                report.Server(str(server.place), page.state(server), server.health.reason or "")
+                for server in backend.cluster.servers
+            ]
+            for name, backend in self._backends.items()
+        }
+        return report.add_traffic(made, self._backends, servers, self._counters)
 
 
 class Timekeeping(Service):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -81,27 +82,33 @@ class TextTests(SynchronousTestCase):
 
 
 class SiteTests(SynchronousTestCase):
-    def get(self, path: bytes = b"") -> DummyRequest:
+    def setUp(self) -> None:
         texts = iter(("first", "second ä"))
-        resource = page.site(lambda: next(texts)).resource
-        for _ in range(2):
-            request = DummyRequest([path])
-            request.write(resource.render_GET(request))
+        self.site = page.site(lambda: next(texts), lambda: {"report": next(texts)})
+
+    def get(self, *path: bytes, method: bytes = b"GET") -> DummyRequest:
+        request = DummyRequest(list(path))
+        request.method = method
+        request.write(self.site.getResourceFor(request).render(request))
         return request
 
     def test_fresh_at_each_request(self) -> None:
-        request = self.get()
-        self.assertEqual(b"".join(request.written), "second ä".encode())
+        self.assertEqual(b"".join(self.get(b"").written), b"first")
+        self.assertEqual(b"".join(self.get(b"haproxy", b"stats").written), "second ä".encode())
+
+    def test_report(self) -> None:
+        for text in ("first", "second ä"):
+            request = self.get(b"evidence.json")
+            self.assertEqual(json.loads(b"".join(request.written)), {"report": text})
+            self.assertEqual(request.responseHeaders.getRawHeaders(b"content-type"), [b"application/json"])
 
     def test_headers(self) -> None:
-        headers = self.get().responseHeaders
+        headers = self.get(b"").responseHeaders
         self.assertEqual(headers.getRawHeaders(b"content-type"), [b"text/plain; charset=utf-8"])
         self.assertEqual(headers.getRawHeaders(b"cache-control"), [b"no-store"])
         self.assertEqual(headers.getRawHeaders(b"x-content-type-options"), [b"nosniff"])
 
     def test_read_only(self) -> None:
-        resource = page.site(lambda: "text").resource
-        for method in ("POST", "PUT", "DELETE"):
-            request = DummyRequest([b""])
-            request.method = method.encode()
-            self.assertRaises(UnsupportedMethod, resource.render, request)
+        for path in (b"", b"evidence.json"):
+            for method in (b"POST", b"PUT", b"DELETE"):
+                self.assertRaises(UnsupportedMethod, self.get, path, method=method)

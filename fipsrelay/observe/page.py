@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -68,7 +70,7 @@ def _server(upstream: str, server: Server, now: float) -> tuple[str, ...]:
     return (
         f"{upstream}/{server.name}",
         str(server.place),
-        _state(server),
+        state(server),
         f"{now - health.since:.0f} s",
         str(server.outstanding),
         str(len(server.free)),
@@ -76,7 +78,8 @@ def _server(upstream: str, server: Server, now: float) -> tuple[str, ...]:
     )
 
 
-def _state(server: Server) -> str:
+def state(server: Server) -> str:
+    """One word or two for a server's state."""
     if not server.health.up:
         return "DOWN"
     return "not checked" if server.heard == float("-inf") else "UP"
@@ -91,18 +94,31 @@ def _counts(items: object) -> str:
     return " ".join(f"{key}:{count}" for key, count in sorted(items)) or "-"  # type: ignore[call-overload]
 
 
-class _Page(Resource):
+class _Fresh(Resource):
+    """What is made anew for each request, whatever the rest of its path."""
+
     isLeaf = True
 
-    def __init__(self, text: Callable[[], str]) -> None:
+    def __init__(self, kind: bytes, text: Callable[[], str]) -> None:
         super().__init__()
+        self._kind = kind
         self._text = text
 
     def render_GET(self, request: Request) -> bytes:
-        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        request.setHeader(b"content-type", self._kind)
         request.setHeader(b"cache-control", b"no-store")
         request.setHeader(b"x-content-type-options", b"nosniff")
         return self._text().encode()
+
+
+class _Root(Resource):
+    def __init__(self, page: Resource, evidence: Resource) -> None:
+        super().__init__()
+        self._page = page
+        self.putChild(b"evidence.json", evidence)
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return self._page
 
 
 class _Site(Site):
@@ -110,10 +126,12 @@ class _Site(Site):
         """A look at the page is no news."""
 
 
-def site(text: Callable[[], str]) -> Site:
-    """A web site of one page.
+def site(text: Callable[[], str], report: Callable[[], Mapping[str, Any]]) -> Site:
+    """The web site: the page everywhere but at ``/evidence.json``.
 
     Args:
-        text: called for each request.
+        text: of the page; called for each request.
+        report: see ``evidence``; called for each request.
     """
-    return _Site(_Page(text))
+    page = _Fresh(b"text/plain; charset=utf-8", text)
+    return _Site(_Root(page, _Fresh(b"application/json", lambda: json.dumps(report()))))

@@ -1,0 +1,122 @@
+"""The command ``fipsrelay evidence``: asks the running relay, or proves and visits by itself, and writes the report.
+
+Nothing here may import OpenSSL before the gate has run: neither ``http.client`` nor ``hashlib`` nor Twisted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from fipsrelay.config.load import load_file
+from fipsrelay.config.model import Config
+from fipsrelay.crypto import gate
+from fipsrelay.errors import ConfigError, FipsError
+
+PATH = "/evidence.json"
+_TIMEOUT = 10.0
+_LARGEST = 16 * 1024 * 1024
+Report = dict[str, Any]
+
+
+def main(file: str, folder: Path, alone: bool) -> int:
+    """Write ``evidence.json`` and ``evidence.md``.
+
+    Args:
+        file: the configuration.
+        folder: where; it is made.
+        alone: do not ask the running relay.
+
+    Returns:
+        0; 1 when the running relay has another configuration or does not answer as it should; 2 for a configuration
+        that cannot be used; 3 when the FIPS state is not proven, of which there is a report too.
+    """
+    try:
+        config = load_file(file, os.environ)
+        data = None if alone else ask(config)
+        report = _visit(config) if data is None else json.loads(data)
+        digest = _digest(config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (OSError, ValueError) as error:
+        print(f"fipsrelay: the running relay gave no report: {error}", file=sys.stderr)
+        return 1
+    if report["configuration"]["sha256"] != digest:
+        print(f"fipsrelay: the running relay has another configuration than {file}", file=sys.stderr)
+        return 1
+    write(report, folder)
+    if report["failure"]:
+        print(f"fipsrelay: the FIPS state is not proven, see {folder / 'evidence.md'}", file=sys.stderr)
+        return 3
+    print(f"{folder / 'evidence.md'}, of {report['report']['source']} process {report['report']['pid']}")
+    return 0
+
+
+def ask(config: Config) -> bytes | None:
+    """The report of the running relay, or None when none listens on the statistics page's port.
+
+    Raises:
+        OSError: it does not answer.
+        ValueError: it answers something else.
+    """
+    host, port = config.listen.addresses[0], config.listen.port_range_start
+    try:
+        connection = socket.create_connection((host, port), _TIMEOUT)
+    except ConnectionRefusedError:
+        return None
+    with connection:
+        connection.sendall(f"GET {PATH} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        answer = b""
+        while len(answer) <= _LARGEST and (data := connection.recv(1 << 16)):
+            answer += data
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if b" 200 " not in head.partition(b"\r\n")[0] or b"application/json" not in head:
+        raise ValueError(f"what listens on {host} port {port} is no relay that has one")
+    return body
+
+
+def write(report: Report, folder: Path) -> None:
+    """Put the report into a folder, each file whole or not at all, for its owner only."""
+    from fipsrelay.observe import markdown
+
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, text in (
+        ("evidence.json", json.dumps(report, indent=2) + "\n"),
+        ("evidence.md", markdown.render(report)),
+    ):
+        handle, temporary = tempfile.mkstemp(prefix=".", dir=folder)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, folder / name)
+
+
+def _digest(config: Config) -> str:
+    from fipsrelay.observe import evidence
+
+    digest: str = evidence.begin(evidence.Source("", 0, 0), config, 0)["configuration"]["sha256"]
+    return digest
+
+
+def _visit(config: Config) -> Report:
+    """The report of this process: the gate first, then every server once."""
+    began = time.time()
+    try:
+        proven = gate.prove(config.fips)
+    except FipsError as error:
+        return _failed(config, began, error)
+    from fipsrelay.observe import visits
+
+    return visits.report(config, proven, began)
+
+
+def _failed(config: Config, began: float, error: FipsError) -> Report:
+    from fipsrelay.observe import evidence
+
+    return evidence.fail(evidence.begin(evidence.Source("stand-alone", os.getpid(), began), config, began), error)
