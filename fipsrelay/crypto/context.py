@@ -253,6 +253,7 @@ def certificate_facts(certificate: x509.Certificate) -> CertificateFacts:
         signature_hash=algorithm.name if algorithm else None,
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
         key_sha256=_key_digest(key) if key is not None else "",
+        expires=certificate.not_valid_after_utc.isoformat(),
     )
 
 

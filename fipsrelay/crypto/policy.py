@@ -114,6 +114,7 @@ class CertificateFacts:
         signature_hash: ``sha256`` and the like; None where the algorithm names none.
         sha256: digest of the certificate, hexadecimal.
         key_sha256: the same of its public key (SubjectPublicKeyInfo).
+        expires: ISO date and time, UTC.
     """
 
     subject: str
@@ -122,6 +123,7 @@ class CertificateFacts:
     signature_hash: str | None
     sha256: str = ""
     key_sha256: str = ""
+    expires: str = ""
 
 
 @attrs.frozen

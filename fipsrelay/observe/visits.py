@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Mapping
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.defer import gatherResults
 from twisted.python.failure import Failure
 
@@ -14,12 +16,12 @@ from fipsrelay.config.model import Config
 from fipsrelay.counters import Counters, IntakeCounters
 from fipsrelay.crypto import context
 from fipsrelay.crypto.gate import Evidence
-from fipsrelay.crypto.policy import demanded
+from fipsrelay.crypto.policy import Policy, demanded
 from fipsrelay.errors import FipsError
 from fipsrelay.observe import evidence
-from fipsrelay.upstream.backend import backends
+from fipsrelay.upstream.backend import Backend, backends
 from fipsrelay.upstream.cluster import Cluster
-from fipsrelay.upstream.connect import Means
+from fipsrelay.upstream.connect import Gateway, Means
 from fipsrelay.upstream.egress import gateway
 from fipsrelay.upstream.prepare import prepare
 from fipsrelay.upstream.visit import Visit, visit
@@ -45,16 +47,30 @@ def report(config: Config, proven: Evidence, began: float) -> evidence.Report:
         offer = context.offered(tls)
     except FipsError as error:
         return evidence.fail(evidence.begin(source, config, began), error)
+    found, visits = visit_all(config, tls, policy, way)
+    servers = {name: [_server(each) for each in visits[backend.cluster]] for name, backend in found.items()}
+    counters = Counters(began, {name: IntakeCounters() for name in config.intakes})
+    made = evidence.prove(evidence.begin(source, config, time.time()), config, proven, policy, offer)
+    return evidence.add_traffic(made, found, servers, counters)
+
+
+def visit_all(
+    config: Config, tls: SSL.Context, policy: Policy, way: Gateway | None
+) -> tuple[Mapping[str, Backend], Mapping[Cluster, list[Visit]]]:
+    """Visit every server of every upstream: the upstreams by name, and what came of their servers.
+
+    Args:
+        config: of the operator.
+        tls: context with the policy.
+        policy: what handshakes are judged by.
+        way: the egress proxy, if there is one.
+    """
     own_reactor.install()
     from twisted.internet import reactor
 
     means = prepare(config, tls, policy, reactor, random.random)
     found = backends(config, means, way, random.random)
-    visits = _run(reactor, means, list({backend.cluster for backend in found.values()}))
-    servers = {name: [_server(each) for each in visits[backend.cluster]] for name, backend in found.items()}
-    counters = Counters(began, {name: IntakeCounters() for name in config.intakes})
-    made = evidence.prove(evidence.begin(source, config, time.time()), config, proven, policy, offer)
-    return evidence.add_traffic(made, found, servers, counters)
+    return found, _run(reactor, means, list({backend.cluster for backend in found.values()}))
 
 
 def _run(reactor: Any, means: Means, clusters: list[Cluster]) -> dict[Cluster, list[Visit]]:
