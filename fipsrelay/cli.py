@@ -28,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         from fipsrelay.config import check
 
         return check.main(args.config, args.expand)
+    if args.command == "doctor":
+        from fipsrelay.observe import doctor
+
+        return doctor.main(args.config, args.agent_config, args.json)
     if args.command == "evidence":
         from fipsrelay.observe import audit
 
@@ -64,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="check a configuration file")
     check.add_argument("-c", "--config", metavar="FILE", required=True)
     check.add_argument("--expand", action="store_true", help="print the complete configuration")
+    doctor = commands.add_parser("doctor", help="find out what is wrong on this host")
+    doctor.add_argument("-c", "--config", metavar="FILE", required=True)
+    doctor.add_argument("--agent-config", type=Path, metavar="FILE", help="the Agent's datadog.yaml")
+    doctor.add_argument("--json", action="store_true", help="print one object, for programs")
     evidence = commands.add_parser("evidence", help="write a report for auditors")
     evidence.add_argument("-c", "--config", metavar="FILE", required=True)
     evidence.add_argument("-o", "--output", type=Path, metavar="DIR", required=True)

@@ -41,14 +41,14 @@ def main(file: str, folder: Path, alone: bool) -> int:
         config = load_file(file, os.environ)
         data = None if alone else ask(config)
         report = _visit(config) if data is None else json.loads(data)
-        digest = _digest(config)
+        wanted = digest(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     except (OSError, ValueError) as error:
         print(f"fipsrelay: the running relay gave no report: {error}", file=sys.stderr)
         return 1
-    if report["configuration"]["sha256"] != digest:
+    if report["configuration"]["sha256"] != wanted:
         print(f"fipsrelay: the running relay has another configuration than {file}", file=sys.stderr)
         return 1
     write(report, folder)
@@ -97,7 +97,8 @@ def write(report: Report, folder: Path) -> None:
         os.replace(temporary, folder / name)
 
 
-def _digest(config: Config) -> str:
+def digest(config: Config) -> str:
+    """Of the effective configuration, as reports say it."""
     from fipsrelay.observe import evidence
 
     digest: str = evidence.begin(evidence.Source("", 0, 0), config, 0)["configuration"]["sha256"]

@@ -1,0 +1,51 @@
+"""What the host says of itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from fipsrelay.observe.host import Holder, holder, is_clock_set
+from tests.folders import Folders
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+
+
+class HolderTests(Folders):
+    def test_this_process(self) -> None:
+        name = Path("/proc/self/comm").read_text().strip()
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.create_server((address, 0), family=family) as listener:
+                self.assertEqual(holder(listener.getsockname()[1]), Holder(os.getpid(), name))
+                port = listener.getsockname()[1]
+            self.assertIsNone(holder(port))
+
+    def test_connections_do_not_count(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname())
+            accepted, _ = listener.accept()
+        port = accepted.getsockname()[1]
+        self.assertIsNone(holder(port))
+        client.close()
+        accepted.close()
+
+    def test_of_another_user(self) -> None:
+        """Its descriptors cannot be read; or it has ended meanwhile."""
+        proc = self.folder()
+        (proc / "net").mkdir()
+        line = "   0: 0100007F:264B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n"
+        (proc / "net" / "tcp").write_text(HEAD + line)
+        (proc / "12").mkdir()
+        (proc / "self").mkdir()
+        found = holder(9803, proc)
+        self.assertEqual((found, str(found)), (Holder(None), "a process of another user"))
+        self.assertIsNone(holder(9804, proc))
+
+    def test_words(self) -> None:
+        self.assertEqual(str(Holder(12, "haproxy")), "haproxy (process 12)")
+
+
+class ClockTests(Folders):
+    def test_asked_without_harm(self) -> None:
+        self.assertIn(is_clock_set(), (True, False))
