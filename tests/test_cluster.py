@@ -278,9 +278,21 @@ class HandshakeTests(Clusters):
             ("connect-refused", "connect"),
             ("proxy-auth", "proxy"),
         ):
-            error = attrs.evolve(failure(code), step=step)
+            detail = f'Layer6 invalid response, info: "no {code}"' if code != "identity" else "Layer6 timeout"
+            error = attrs.evolve(failure(code), step=step, detail=detail)
             self.cluster.failed(self.server(A), self.attempt_of(A), error)
-        self.assertEqual(self.cluster.handshakes.refused, {"certificate": 1, "policy": 2, "identity": 1})
+        self.assertEqual(
+            self.cluster.handshakes.refused,
+            {"certificate: no certificate": 1, "policy: no policy": 2, "identity: Layer6 timeout": 1},
+        )
+
+    def test_reasons_have_a_bound(self) -> None:
+        self.make(A)
+        for number in range(1000):
+            error = attrs.evolve(failure("policy"), step="policy", detail=f"certificate {number} is bad")
+            self.cluster.failed(self.server(A), self.attempt_of(A), error)
+        refused = self.cluster.handshakes.refused
+        self.assertEqual((sum(refused.values()), refused["policy: others"]), (1000, 950))
 
 
 class OverdueTests(Clusters):

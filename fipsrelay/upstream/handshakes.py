@@ -9,6 +9,7 @@ import attrs
 from fipsrelay.crypto.policy import HandshakeFacts
 from fipsrelay.errors import UpstreamError
 
+_REASONS = 50
 _STEPS = frozenset(("handshake", "identity", "policy"))
 
 
@@ -18,7 +19,7 @@ class Handshakes:
 
     Attributes:
         finished: that were judged good, by version, suite and group.
-        refused: by the code of the failure.
+        refused: by code and reason: ``tls: wrong cipher returned``.
         newest: what the last good one came to.
     """
 
@@ -33,5 +34,9 @@ class Handshakes:
 
     def count_failure(self, error: UpstreamError) -> None:
         """An attempt failed; what failed before TLS is not counted here."""
-        if error.step in _STEPS:
-            self.refused[error.code] += 1
+        if error.step not in _STEPS:
+            return
+        reason = error.detail.partition(', info: "')[2].removesuffix('"') or error.detail
+        key = f"{error.code}: {reason}"
+        # Certificates' names stand in some: a server that changes its own all the time must not fill the memory.
+        self.refused[key if key in self.refused or len(self.refused) < _REASONS else f"{error.code}: others"] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import socket
@@ -29,8 +30,9 @@ class EvidenceTests(Stage):
         self.output = self.folder / "evidence"
 
     def answer(self, connection: Any) -> None:
-        if read_head(connection):  # a visit sends nothing
-            connection.sendall(OK)
+        with contextlib.suppress(OSError):  # a visit sends nothing, and may end in a reset
+            if read_head(connection):
+                connection.sendall(OK)
 
     def run_command(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "fipsrelay", "evidence", "-c", str(self.folder / "fipsrelay.yaml")]
@@ -121,7 +123,8 @@ class EvidenceTests(Stage):
         self.assertEqual(found[name]["servers"], [{"address": f"127.0.0.1:{good.port}", "state": "UP", "failure": ""}])
         self.assertEqual([each["count"] for each in found[name]["handshakes"]], [1])
         self.assertEqual(found["refused"]["servers"][0]["state"], "DOWN")
-        self.assertEqual((found["refused"]["refused"], found["other"]["refused"]), ({}, {"identity": 1}))
+        wrong = f"identity: the certificate is not valid for x.{HOST}"
+        self.assertEqual((found["refused"]["refused"], found["other"]["refused"]), ({}, {wrong: 1}))
         self.assertIn(f"not valid for x.{HOST}", found["other"]["servers"][0]["failure"])
 
     def test_nobody_runs(self) -> None:
