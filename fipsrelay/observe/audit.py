@@ -17,7 +17,7 @@ from typing import Any
 from fipsrelay.config.load import load_file
 from fipsrelay.config.model import Config
 from fipsrelay.crypto import gate
-from fipsrelay.errors import ConfigError, FipsError
+from fipsrelay.errors import ConfigError, FipsError, FipsrelayError
 
 PATH = "/evidence.json"
 _TIMEOUT = 10.0
@@ -34,24 +34,24 @@ def main(file: str, folder: Path, alone: bool) -> int:
         alone: do not ask the running relay.
 
     Returns:
-        0; 1 when the running relay has another configuration or does not answer as it should; 2 for a configuration
+        0; 1 when the running relay has another configuration or does not answer as it should, or when nothing can be
+        written; 2 for a configuration
         that cannot be used; 3 when the FIPS state is not proven, of which there is a report too.
     """
     try:
         config = load_file(file, os.environ)
-        data = None if alone else ask(config)
-        report = _visit(config) if data is None else json.loads(data)
-        wanted = digest(config)
+        report = (None if alone else _asked(config)) or _visit(config)
+        if report["configuration"]["sha256"] != digest(config):
+            raise _NoReportError(
+                f"the running relay has another configuration than {file}; restart it, or --stand-alone"
+            )
+        _write(report, folder)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    except (OSError, ValueError) as error:
-        print(f"fipsrelay: the running relay gave no report: {error}", file=sys.stderr)
+    except _NoReportError as error:
+        print(f"fipsrelay: {error}", file=sys.stderr)
         return 1
-    if report["configuration"]["sha256"] != wanted:
-        print(f"fipsrelay: the running relay has another configuration than {file}", file=sys.stderr)
-        return 1
-    write(report, folder)
     if report["failure"]:
         print(f"fipsrelay: the FIPS state is not proven, see {folder / 'evidence.md'}", file=sys.stderr)
         return 3
@@ -59,7 +59,18 @@ def main(file: str, folder: Path, alone: bool) -> int:
     return 0
 
 
-def ask(config: Config) -> bytes | None:
+class _NoReportError(FipsrelayError):
+    """There is none to be had, or to be kept."""
+
+
+def _asked(config: Config) -> Report | None:
+    try:
+        return ask(config)
+    except (OSError, ValueError) as error:
+        raise _NoReportError(f"the running relay gave no report: {error}; --stand-alone does without") from error
+
+
+def ask(config: Config) -> Report | None:
     """The report of the running relay, or None when none listens on the statistics page's port.
 
     Raises:
@@ -79,22 +90,26 @@ def ask(config: Config) -> bytes | None:
     head, _, body = answer.partition(b"\r\n\r\n")
     if b" 200 " not in head.partition(b"\r\n")[0] or b"application/json" not in head:
         raise ValueError(f"what listens on {host} port {port} is no relay that has one")
-    return body
+    report = json.loads(body)
+    if not isinstance(report, dict) or report.get("program", {}).get("name") != "fipsrelay":
+        raise ValueError(f"what listens on {host} port {port} is no fipsrelay")
+    return report
 
 
-def write(report: Report, folder: Path) -> None:
+def _write(report: Report, folder: Path) -> None:
     """Put the report into a folder, each file whole or not at all, for its owner only."""
     from fipsrelay.observe import markdown
 
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, text in (
-        ("evidence.json", json.dumps(report, indent=2) + "\n"),
-        ("evidence.md", markdown.render(report)),
-    ):
-        handle, temporary = tempfile.mkstemp(prefix=".", dir=folder)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, folder / name)
+    texts = {"evidence.json": json.dumps(report, indent=2) + "\n", "evidence.md": markdown.render(report)}
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, text in texts.items():
+            handle, temporary = tempfile.mkstemp(prefix=".", dir=folder)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, folder / name)
+    except OSError as error:
+        raise _NoReportError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def digest(config: Config) -> str:

@@ -11,7 +11,6 @@ import resource
 import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 from fipsrelay import __version__
 from fipsrelay.config.check import summary
@@ -86,13 +85,12 @@ def _module(fips: Fips) -> tuple[gate.Evidence | None, list[Finding]]:
 def _running(config: Config) -> Generator[Finding, None, int | None]:
     """Whether the relay runs; returns its process id or None."""
     try:
-        data = audit.ask(config)
+        report = audit.ask(config)
     except (OSError, ValueError):
         return None  # whoever it is, the question about ports names it
-    if data is None:
+    if report is None:
         yield Finding("relay", OK, "it does not run")
         return None
-    report: dict[str, Any] = json.loads(data)
     pid: int = report["report"]["pid"]
     if report["failure"]:
         code = report["failure"]["code"]

@@ -147,7 +147,10 @@ def add_traffic(
 
 
 def _module(config: Config, evidence: Evidence) -> Report:
-    status = os.stat(evidence.module)
+    try:
+        status = os.stat(evidence.module)
+    except OSError:
+        status = None  # a package has taken it away since; what is mapped stays
     words = (evidence.provider_name, evidence.provider_version, evidence.build_info)
     row = certificates.lookup(*words, config.fips.certificates)
     today = datetime.now(timezone.utc).date().isoformat()
@@ -155,8 +158,8 @@ def _module(config: Config, evidence: Evidence) -> Report:
         "path": evidence.module,
         "sha256": evidence.sha256,
         "pinned": config.fips.sha256 is not None,
-        "owner_uid": status.st_uid,
-        "mode": stat.filemode(status.st_mode),
+        "owner_uid": status.st_uid if status else None,
+        "mode": stat.filemode(status.st_mode) if status else None,
         "name": evidence.provider_name,
         "version": evidence.provider_version,
         "build_info": evidence.build_info,

@@ -318,7 +318,7 @@ class Exchange:
 
     def _go_on(self) -> None:
         """Read the agent again, first what is held of it; unless it rests, and will go on by itself."""
-        if self._resting is None or self._resting is not self._body:
+        if self._resting is not self._body:
             ahead, self._ahead = memoryview(self._ahead), b""
             self._agent.resume()
             self._read(ahead)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 import socket
 import stat
 import subprocess
@@ -93,17 +94,47 @@ class EvidenceTests(Stage):
         self.assertIn("the running relay has another configuration", done.stderr)
 
     def test_something_else_on_the_port(self) -> None:
-        def answer(connection: socket.socket) -> None:
-            read_head(connection)
-            connection.sendall(b"HTTP/1.0 404 Not Found\r\n\r\n")
+        json_head = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
+        for said, words in (
+            (b"HTTP/1.0 404 Not Found\r\n\r\n", "is no relay"),
+            (json_head + b"{}", "is no fipsrelay"),
+            (json_head + b"[1]", "is no fipsrelay"),
+            (json_head + b"{", "gave no report"),
+        ):
+            self.said = said
+            peer = self.start_plain_peer(self.say)
+            document = self.document(1)
+            document["listen"]["port_range_start"] = peer.port
+            self.write_config(document)
+            done = self.run_command()
+            self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+            self.assertIn(words, done.stderr)
 
-        peer = self.start_plain_peer(answer)
-        document = self.document(1)
-        document["listen"]["port_range_start"] = peer.port
-        self.write_config(document)
+    def say(self, connection: socket.socket) -> None:
+        read_head(connection)
+        connection.sendall(self.said)
+
+    def test_no_place(self) -> None:
+        self.write_config(self.document(self.start_peer(self.answer).port))
+        self.output.write_text("a file")
         done = self.run_command()
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("is no relay", done.stderr)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+        self.assertIn(f"{self.output} cannot be written", done.stderr)
+
+    def test_module_that_was_taken_away(self) -> None:
+        """The relay goes on with what is mapped, and its report says what can be said."""
+        found = module.find("auto")
+        place = self.folder / "fips.so"
+        shutil.copyfile(found.path, place)
+        place.with_name("fipsmodule.cnf").write_text(f"module-mac = {found.mac}\n")
+        document = self.document(self.start_peer(self.answer).port)
+        document["fips"]["module"] = str(place)
+        self.run_relay(document)
+        place.unlink()
+        done = self.run_command()
+        self.assertEqual(done.returncode, 0, done.stderr)
+        report = self.read()["module"]
+        self.assertEqual((report["path"], report["mode"], report["owner_uid"]), (str(place), None, None))
 
     def test_stand_alone(self) -> None:
         """Each server is visited; what is refused is said, and is no failure of the report."""
