@@ -296,8 +296,10 @@ class RevocationTests(Handshakes):
         self.assertIsNone(self.refusal("a comment\n" + both, below))
 
     def test_unusable(self) -> None:
+        both = self.crl() + self.paths.certificate.read_text()
         for text, words in (
             ("", "holds no revocation list"),
+            (both, "is to hold nothing but revocation lists, and holds CERTIFICATE"),
             (self.paths.certificate.read_text(), "holds no revocation list"),
             ("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "holds a revocation list that cannot be read"),
         ):

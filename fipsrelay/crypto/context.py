@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL, crypto
 from OpenSSL._util import ffi, lib
@@ -18,9 +19,13 @@ from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname
 
 from fipsrelay.config.model import LocalTls
+from fipsrelay.crypto import controls
 from fipsrelay.crypto.offer import Offer, differences, read
 from fipsrelay.crypto.policy import GROUP_NAMES, CertificateFacts, HandshakeFacts, Policy, judge_chain
 from fipsrelay.errors import ConfigError, FipsError, Problem
+
+if TYPE_CHECKING:  # since cryptography 40
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 # Where Debian and Alpine, RHEL, and SUSE keep the bundle that their tools maintain. A wheel's OpenSSL was compiled for
 # none of these, and looks elsewhere without complaint; SSL_CERT_FILE does not count, for the configuration decides.
@@ -33,7 +38,7 @@ SYSTEM_BUNDLES = (
 )
 _OTHERS = "use a FIPS module and an OpenSSL that offer it"
 _LARGEST_HELLO = 1 << 14
-_CRL = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----\n?", re.DOTALL)
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----\n?", re.DOTALL)
 
 
 def build(trust: str, policy: Policy, crl: str = "") -> SSL.Context:
@@ -95,7 +100,7 @@ def build_local(tls: LocalTls, policy: Policy, path: str) -> SSL.Context:
         context.check_privatekey()
     except SSL.Error as error:
         raise _wrong(f"{path}.key", f"{tls.key} is not the key of {tls.certificate}") from error
-    chain = x509.load_pem_x509_certificates(Path(tls.certificate).read_bytes())
+    chain = read_chain(Path(tls.certificate))
     # What an agent trusts is its own affair, so that there is no anchor to be left out: each signature counts.
     facts = [certificate_facts(certificate) for certificate in chain]
     broken = judge_chain([*facts, facts[-1]], policy)
@@ -114,18 +119,20 @@ def _check_revocation(context: SSL.Context, file: str) -> None:
     As HAProxy's ``crl-file`` does: a list that is missing or has run out refuses everything below its issuer.
     """
     try:
-        lists = _CRL.findall(Path(file).read_bytes())
-        parsed = [x509.load_pem_x509_crl(text) for text in lists]
+        kinds = {kind for kind, _ in read_pem(Path(file))}
     except OSError as error:
         raise _wrong("tls.crl", f"{file} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise _wrong("tls.crl", f"{file} holds a revocation list that cannot be read") from error
-    if not parsed:
+    if "X509 CRL" not in kinds:
         raise _wrong("tls.crl", f"{file} holds no revocation list: PEM is wanted")
+    if len(kinds) > 1:  # certificates would be trusted
+        found = ", ".join(sorted(kinds - {"X509 CRL"}))
+        raise _wrong("tls.crl", f"{file} is to hold nothing but revocation lists, and holds {found}")
     store = context.get_cert_store()
     assert store is not None
-    for each in parsed:
-        store.add_crl(each)
+    try:
+        store.load_locations(file)
+    except crypto.Error as error:
+        raise _wrong("tls.crl", f"{file} holds a revocation list that cannot be read") from error
     store.set_flags(crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL)
 
 
@@ -154,10 +161,51 @@ def _approved(method: int, policy: Policy) -> SSL.Context:
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_cipher_list(":".join(policy.tls12_suites).encode() + b":@SECLEVEL=2")
-    context.set_tls13_ciphersuites(":".join(policy.tls13_suites).encode())
-    _set(lib.SSL_CTX_set1_curves_list, context, ":".join(policy.groups), "groups")
-    _set(lib.SSL_CTX_set1_sigalgs_list, context, ":".join(policy.signature_algorithms), "signature algorithms")
+    for what, names, function in (
+        ("suites", policy.tls13_suites, lib.SSL_CTX_set_ciphersuites),
+        ("signature algorithms", policy.signature_algorithms, lib.SSL_CTX_set1_sigalgs_list),
+    ):
+        if function(context._context, ":".join(names).encode()) != 1:
+            raise _refused(what, names)
+    if not controls.set_groups(context, ":".join(policy.groups)):
+        raise _refused("groups", policy.groups)
     return context
+
+
+def read_pem(path: Path) -> list[tuple[str, bytes]]:
+    """The blocks of a PEM file: their kinds, and the whole of each.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return [(match[1].decode(), match[0]) for match in _PEM.finditer(path.read_bytes())]
+
+
+def read_chain(path: Path) -> list[x509.Certificate]:
+    """The certificates of a PEM file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: one of them cannot.
+    """
+    return [x509.load_pem_x509_certificate(text) for kind, text in read_pem(path) if kind == "CERTIFICATE"]
+
+
+def validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    """From when until when a certificate is valid, UTC."""
+    start, end = utc(certificate, "not_valid_before"), utc(certificate, "not_valid_after")
+    assert start is not None
+    assert end is not None
+    return start, end
+
+
+def utc(thing: object, name: str) -> datetime | None:
+    """A date of ``cryptography``'s, UTC; ``name`` is that of before version 42, when they had no zone."""
+    if hasattr(thing, f"{name}_utc"):
+        value: datetime | None = getattr(thing, f"{name}_utc")
+        return value
+    value = getattr(thing, name)
+    return value and value.replace(tzinfo=timezone.utc)
 
 
 def trust_bundle(setting: str, bundles: Sequence[Path] = SYSTEM_BUNDLES) -> Path:
@@ -192,10 +240,9 @@ def _wrong(path: str, message: str) -> ConfigError:
     return ConfigError((Problem("configuration", 0, path, message),))
 
 
-def _set(function: object, context: SSL.Context, value: str, what: str) -> None:
-    if function(context._context, value.encode()) != 1:  # type: ignore[operator]
-        lib.ERR_clear_error()
-        raise FipsError("policy", f"{what} {value}", "OpenSSL refused them", "use an OpenSSL that knows them")
+def _refused(what: str, names: Sequence[str]) -> FipsError:
+    lib.ERR_clear_error()
+    return FipsError("policy", f"{what} {':'.join(names)}", "OpenSSL refused them", "use an OpenSSL that knows them")
 
 
 def verification_error(connection: SSL.Connection) -> str | None:
@@ -219,13 +266,13 @@ def identity_error(connection: SSL.Connection, host: str) -> str | None:
 
 def examine(connection: SSL.Connection) -> HandshakeFacts:
     """What was negotiated on a finished handshake."""
-    group = connection.get_group_name()
+    group = controls.group(connection)
     chain = connection.get_verified_chain() or []
     return HandshakeFacts(
         version=connection.get_protocol_version_name(),
         suite=connection.get_cipher_name() or "",
         group=GROUP_NAMES.get(group, group) if group else None,
-        extended_master_secret=lib.SSL_get_extms_support(connection._ssl) == 1,
+        extended_master_secret=controls.has_extended_master_secret(connection),
         chain=tuple(certificate_facts(item.to_cryptography()) for item in chain),
     )
 
@@ -253,7 +300,7 @@ def certificate_facts(certificate: x509.Certificate) -> CertificateFacts:
         signature_hash=algorithm.name if algorithm else None,
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
         key_sha256=_key_digest(key) if key is not None else "",
-        expires=certificate.not_valid_after_utc.isoformat(),
+        expires=validity(certificate)[1].isoformat(),
     )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import attrs
 
 from fipsrelay.config.model import Fips
-from fipsrelay.crypto import certificates, interpreter, provider
+from fipsrelay.crypto import certificates, interpreter, library, provider
 from fipsrelay.crypto.module import Module, configuration, digest, find
 from fipsrelay.errors import FipsError
 
@@ -102,7 +102,7 @@ def _configured(text: str) -> Iterator[Path]:
 def refuse_early_imports() -> None:
     """See that no libcrypto was loaded before, by Python or by anything else."""
     early = [name for name in EARLY if name in sys.modules]
-    early += sorted(path for path in provider.mapped() if os.path.basename(path).startswith("libcrypto"))
+    early += sorted(path for path in library.mapped() if os.path.basename(path).startswith("libcrypto"))
     if early:
         remedy = "start with 'twistd fipsrelay', and keep .pth files, sitecustomize and LD_PRELOAD from loading it"
         raise FipsError("early-import", "no OpenSSL in the process yet", ", ".join(early), remedy)
@@ -141,7 +141,7 @@ def check_pin(module: Module, pin: str | None) -> str:
     found = _digest(module)
     if pin is not None and pin.lower() != found:
         raise FipsError("module-sha256", f"sha256 {pin.lower()}", f"{found} in {module.path}", "correct fips.sha256")
-    if provider.is_cut(module.path):
+    if library.is_cut(module.path):
         raise FipsError("module-cut", f"all of {module.path}", "a file that ends too early", _REPLACE)
     return found
 
@@ -154,19 +154,15 @@ def _digest(module: Module) -> str:
 
 
 def activate(path: Path, environ: MutableMapping[str, str] = os.environ) -> None:
-    """Load pyOpenSSL's libcrypto with this configuration, and clear the environment for the interpreter's own one.
-
-    The bindings come alone first: ``cryptography.x509``, which pyOpenSSL imports, imports hashlib, whose libcrypto
-    would otherwise read the same configuration and share the module's image.
-    """
+    """Load pyOpenSSL's libcrypto with this configuration, and clear the environment for the interpreter's own one."""
     for name in VARIABLES:
         environ.pop(name, None)
     environ["OPENSSL_CONF"] = os.fspath(path)
     environ["CRYPTOGRAPHY_OPENSSL_NO_LEGACY"] = "1"
     try:
-        from cryptography.hazmat.bindings._rust import openssl
-
-        openssl.is_fips_enabled()
+        library.load()
+    except FipsError:
+        raise
     except Exception as error:
         words = " ".join(str(error).split())
         remedy = "reinstall pyOpenSSL and cryptography"
@@ -181,9 +177,8 @@ def examine(module: Module, sha256: str) -> provider.ProviderFacts:
     _check_enabled()
     _check_tls(module)
     _check_mapped(module.path)
-    library = _library()
-    library.unload_default()
-    facts = library.facts()
+    provider.unload_others(library.load())
+    facts = provider.facts(library.load())
     _check_facts(facts)
     _check_tls(module)
     _check_unchanged(module, sha256)
@@ -204,19 +199,11 @@ def check_again(evidence: Evidence) -> None:
         found = "OpenSSL makes no context any more"
         raise FipsError("module-inactive", f"{evidence.module} to be active", found, _RESTART)
     _check_mapped(Path(evidence.module), replaced=True)
-    _check_facts(_library().facts(test=False))
-
-
-def _library() -> provider.Library:
-    from cryptography.hazmat.bindings import _rust
-
-    return provider.library(Path(str(_rust.__file__)))
+    _check_facts(provider.facts(library.load(), test=False))
 
 
 def _check_enabled() -> None:
-    from cryptography.hazmat.bindings._rust import openssl
-
-    if not openssl.is_fips_enabled():
+    if not library.load().is_fips_enabled():
         remedy = "an interpreter with file capabilities or setuid ignores OPENSSL_CONF: use a plain one"
         raise FipsError("fips-not-enabled", "FIPS properties in force", "a libcrypto without them", remedy)
 
@@ -248,7 +235,7 @@ def _context() -> object | None:
 def _check_mapped(module: Path, *, replaced: bool = False) -> None:
     """See that no other module is in the process; ``replaced``: its file may have been meanwhile."""
     wanted = os.fspath(module)
-    paths = provider.mapped()
+    paths = library.mapped()
     if replaced:
         paths = frozenset(path.removesuffix(" (deleted)") for path in paths)  # the kernel's mark
     files = {path for path in paths if path == wanted or os.path.basename(path).startswith("fips.so")}

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 
-from fipsrelay.crypto.context import certificate_facts
+from fipsrelay.crypto.context import certificate_facts, utc, validity
 from fipsrelay.crypto.policy import Policy, judge_chain
+
+if TYPE_CHECKING:  # since cryptography 40
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 _SKEW = datetime.timedelta(minutes=5)  # between this host's clock and the responder's
 
@@ -65,16 +69,17 @@ def _problem_of(
     algorithm = response.signature_hash_algorithm
     if algorithm is None or algorithm.name not in policy.certificate_hashes:
         return f"the stapled OCSP answer is signed with {algorithm.name if algorithm else 'an unknown hash'}"
-    if not any(_is_signed_by(response, key) for key in _signers(response, issuer, policy, now)):
+    signed = response.signature, response.tbs_response_bytes
+    if not any(_is_signature(key, *signed, algorithm) for key in _signers(response, issuer, policy, now)):
         return "the stapled OCSP answer is not signed by the certificate's issuer"
     single = next((each for each in response.responses if _is_about(each, certificate, issuer)), None)
     if single is None:
         return "the stapled OCSP answer is about another certificate"
     if single.certificate_status is not ocsp.OCSPCertStatus.GOOD:
         return f"the certificate is {single.certificate_status.name.lower()} (OCSP)"
-    until = single.next_update_utc
-    if now + _SKEW < single.this_update_utc or until is None or until < now - _SKEW:
-        return f"the stapled OCSP answer is valid from {single.this_update_utc} until {until}"
+    start, until = utc(single, "this_update"), utc(single, "next_update")
+    if start is None or now + _SKEW < start or until is None or until < now - _SKEW:
+        return f"the stapled OCSP answer is valid from {start} until {until}"
     return None
 
 
@@ -86,23 +91,27 @@ def _signers(
     for responder in response.certificates:
         try:
             usages = responder.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-            responder.verify_directly_issued_by(issuer)
-        except (x509.ExtensionNotFound, InvalidSignature, TypeError, ValueError):
+            algorithm = responder.signature_hash_algorithm
+        except (x509.ExtensionNotFound, UnsupportedAlgorithm, ValueError):
             continue
-        is_valid = responder.not_valid_before_utc <= now <= responder.not_valid_after_utc
-        broken = judge_chain([certificate_facts(responder), certificate_facts(issuer)], policy)
-        if ExtendedKeyUsageOID.OCSP_SIGNING in usages and is_valid and not broken:
+        start, end = validity(responder)
+        if (
+            ExtendedKeyUsageOID.OCSP_SIGNING in usages
+            and start <= now <= end
+            and responder.issuer == issuer.subject
+            and algorithm is not None
+            and not judge_chain([certificate_facts(responder), certificate_facts(issuer)], policy)
+            and _is_signature(issuer.public_key(), responder.signature, responder.tbs_certificate_bytes, algorithm)
+        ):
             yield responder.public_key()
 
 
-def _is_signed_by(response: ocsp.OCSPResponse, key: PublicKeyTypes) -> bool:
-    algorithm = response.signature_hash_algorithm
-    assert algorithm is not None
+def _is_signature(key: PublicKeyTypes, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm) -> bool:
     try:
         if isinstance(key, rsa.RSAPublicKey):
-            key.verify(response.signature, response.tbs_response_bytes, padding.PKCS1v15(), algorithm)
+            key.verify(signature, data, padding.PKCS1v15(), algorithm)
         elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(response.signature, response.tbs_response_bytes, ec.ECDSA(algorithm))
+            key.verify(signature, data, ec.ECDSA(algorithm))
         else:
             return False
     except InvalidSignature:

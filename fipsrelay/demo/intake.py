@@ -21,7 +21,8 @@ from typing import Any
 import attrs
 import httptools
 from OpenSSL import SSL
-from OpenSSL._util import lib
+
+from fipsrelay.crypto import controls
 
 CONTROL_HOST = "intake.control"
 RECORDS_PATH = "/-/records"
@@ -178,7 +179,7 @@ class _Requests:
             status=status,
             tls_version=connection.get_protocol_version_name(),
             suite=connection.get_cipher_name() or "",
-            group=connection.get_group_name() or "",
+            group=controls.group(connection) or "",
             sni=(connection.get_servername() or b"").decode("latin-1"),
         )
 
@@ -214,8 +215,7 @@ def make_context(
     context.use_privatekey_file(key)
     if suites:
         context.set_cipher_list(suites.encode())
-    # pyOpenSSL has no method for the groups.
-    if groups and lib.SSL_CTX_set1_curves_list(context._context, groups.encode()) != 1:
+    if groups and not controls.set_groups(context, groups):
         raise ValueError(f"OpenSSL knows no group list {groups!r}")
     return context
 

@@ -99,14 +99,21 @@ class RelayProcess:
         config_file: its configuration.
         environ: what to add to the environment.
         prefix: a program that starts it, with its arguments.
+        python: the interpreter beside which it is installed.
 
     Attributes:
         pid: its process id.
     """
 
-    def __init__(self, config_file: Path, environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        config_file: Path,
+        environ: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        python: str = sys.executable,
+    ) -> None:
         self._process = subprocess.Popen(
-            [*prefix, str(executable("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(config_file)],
+            [*prefix, str(Path(python).with_name("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(config_file)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

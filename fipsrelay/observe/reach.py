@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
@@ -20,7 +19,6 @@ from fipsrelay.upstream.egress import gateway
 from fipsrelay.upstream.visit import Visit
 
 _SOON_UPSTREAM, _SOON_LOCAL = timedelta(days=14), timedelta(days=30)
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 _ONE_IS_ENOUGH = "requests go to the others; see why this one cannot be used"
 _REMEDIES = {
     "resolve": "see resolver and the host's DNS",
@@ -58,7 +56,7 @@ def examine(config: Config) -> Iterator[Finding]:
 
 def _trust(config: Config) -> Finding:
     bundle = context.trust_bundle(config.tls.trust)
-    certificates = _PEM.findall(bundle.read_bytes())
+    certificates = [text for kind, text in context.read_pem(bundle) if kind == "CERTIFICATE"]
     current = sum(map(_is_valid_now, certificates))
     text = f"{bundle}: {current} of {len(certificates)} certificates are valid now"
     if not current:
@@ -74,7 +72,8 @@ def _is_valid_now(text: bytes) -> bool:
             certificate = x509.load_pem_x509_certificate(text)
     except ValueError:
         return False
-    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
+    start, end = context.validity(certificate)
+    return start <= now <= end
 
 
 def _local(config: Config) -> Iterator[Finding]:
@@ -88,8 +87,8 @@ def _local(config: Config) -> Iterator[Finding]:
         except (ConfigError, FipsError) as error:
             yield Finding(topic, FAIL, str(error), "give it a certificate and key that the policy allows")
             continue
-        leaf = x509.load_pem_x509_certificates(Path(intake.tls.certificate).read_bytes())[0]
-        yield _expiry(topic, leaf.not_valid_after_utc, _SOON_LOCAL)
+        leaf = context.read_chain(Path(intake.tls.certificate))[0]
+        yield _expiry(topic, context.validity(leaf)[1], _SOON_LOCAL)
 
 
 def _expiry(topic: str, end: datetime, soon: timedelta) -> Finding:

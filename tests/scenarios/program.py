@@ -7,13 +7,13 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.crypto import module
+from tests.routes import Route, own
 
 TIMEOUT = 60
 
@@ -39,6 +39,10 @@ class Program(SynchronousTestCase):
         """The module that is copied for the test."""
         return module.find("auto")
 
+    def route(self) -> Route:
+        """Whose OpenSSL the program uses."""
+        return own()
+
     def record(self, mac: str) -> None:
         self.module.with_name("fipsmodule.cnf").write_text(f"[fips_sect]\nmodule-mac = {mac}\n")
 
@@ -54,14 +58,14 @@ class Program(SynchronousTestCase):
         self,
         words: Sequence[str],
         environ: Mapping[str, str] | None = None,
-        python: str = sys.executable,
+        python: str | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run Python on ``words`` in the test's folder; ``prepare`` is called in the child first."""
-        paths = os.pathsep.join(path for path in sys.path if path)
+        route = self.route()
         return subprocess.run(
-            [python, *words],
-            env={**os.environ, "PYTHONPATH": paths, **(environ or {})},
+            [python or route.python, *words],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(route.paths), **(environ or {})},
             cwd=self.folder,
             capture_output=True,
             text=True,

@@ -23,6 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fipsrelay.config.load import load_text
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import RelayProcess, free_ports
+from tests.routes import Route, own
 
 HOST = "intake.ddog-gov.com"
 TIMEOUT = 20.0
@@ -152,6 +153,14 @@ class Stage(SynchronousTestCase):
         self.paths = certificates.write(self.folder, [HOST])
         self._given: set[int] = set()
 
+    def route(self) -> Route:
+        """Whose OpenSSL the relay uses."""
+        return own()
+
+    def fips(self) -> dict[str, Any]:
+        """That section of the configuration."""
+        return {"unlisted_module": "warn"}
+
     def free_ports(self, count: int) -> list[int]:
         """Ports that were free a moment ago, and that this test has not been given before."""
         ports = [port for port in free_ports(count + len(self._given)) if port not in self._given][:count]
@@ -192,7 +201,7 @@ class Stage(SynchronousTestCase):
         self.page_port, self.http_port, self.tcp_port = self.free_ports(3)
         document: dict[str, Any] = {
             "listen": {"addresses": ["127.0.0.1"], "port_range_start": self.page_port},
-            "fips": {"unlisted_module": "warn"},
+            "fips": self.fips(),
             "tls": {"trust": str(self.paths.authority)},
             "probes": {"enabled": False},  # a peer that is played step by step gets no others
             "upstreams": {"peer": {"host": HOST, "port": upstream_port, "addresses": ["127.0.0.1"]}},
@@ -213,7 +222,7 @@ class Stage(SynchronousTestCase):
         self, document: Mapping[str, Any], environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
     ) -> RelayProcess:
         """The real program on a configuration, ready. The test fails if it does not end with status 0."""
-        relay = RelayProcess(self.write_config(document), environ, prefix)
+        relay = RelayProcess(self.write_config(document), environ, prefix, self.route().python)
         self.addCleanup(lambda: self.assertEqual(relay.stop(), 0, relay.output))
         relay.wait_for()
         return relay
@@ -267,7 +276,7 @@ class PresetStage(Stage):
         document = {
             "preset": "datadog",
             "listen": {"port_range_start": self.page_port},
-            "fips": {"unlisted_module": "warn"},
+            "fips": self.fips(),
             "tls": {"trust": str(self.paths.authority)},
             "upstreams": {key: {"addresses": ["127.0.0.1"], "port": upstream_port} for key in self.config.upstreams},
             **sections,

@@ -147,5 +147,5 @@ class LiarTests(Handshakes):
         """Modules from 3.1 on refuse it themselves; the others leave it to the judgement."""
         chosen = settings(TLS_1_2)
         chosen.useExtendedMasterSecret = False
-        self.liar("no-ems", "ems not enabled", lambda hello: None, chosen)
+        self.liar("no-ems", self.no_extended_master_secret, lambda hello: None, chosen)
         self.play()

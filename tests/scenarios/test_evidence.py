@@ -9,7 +9,6 @@ import shutil
 import socket
 import stat
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ class EvidenceTests(Stage):
                 connection.sendall(OK)
 
     def run_command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "fipsrelay", "evidence", "-c", str(self.folder / "fipsrelay.yaml")]
+        command = [self.route().python, "-m", "fipsrelay", "evidence", "-c", str(self.folder / "fipsrelay.yaml")]
         return subprocess.run(
             [*command, "-o", str(self.output), *words],
             capture_output=True,

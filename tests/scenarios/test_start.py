@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from fipsrelay.crypto import provider
+from fipsrelay.crypto import library
 from fipsrelay.demo.peer import executable
 from tests.scenarios.program import TIMEOUT, Program
 
@@ -188,7 +188,7 @@ class RunTests(Scripts):
         ended = os.pidfd_open(pid)
         self.addCleanup(os.close, ended)
         try:
-            mapped = provider.mapped(Path(f"/proc/{pid}/maps"))
+            mapped = library.mapped(Path(f"/proc/{pid}/maps"))
             self.wait_for_page()
         finally:
             os.kill(pid, signal.SIGTERM)

@@ -27,10 +27,8 @@ def check():
             thing._check()
 
 def spoil():
-    from pathlib import Path
-    from cryptography.hazmat.bindings import _rust
-    from fipsrelay.crypto import provider
-    assert provider.library(Path(_rust.__file__)).call("OSSL_PROVIDER_load", None, b"default")
+    from fipsrelay.crypto import library
+    assert library.load().call("OSSL_PROVIDER_load", None, b"default")
 
 signal.signal(signal.SIGUSR1, lambda *_: check())
 signal.signal(signal.SIGUSR2, lambda *_: (spoil(), check()))
@@ -38,14 +36,14 @@ signal.signal(signal.SIGUSR2, lambda *_: (spoil(), check()))
 AGAIN = """
 import os, shutil, sys
 from fipsrelay.config.model import Fips
-from fipsrelay.crypto import gate, provider
+from fipsrelay.crypto import gate, library
 from fipsrelay.errors import FipsError
 evidence = gate.prove(Fips(module=sys.argv[1], unlisted_module="warn"))
 gate.check_again(evidence)
 shutil.copyfile(sys.argv[1], "other.so")
 os.replace("other.so", sys.argv[1])
 gate.check_again(evidence)
-gate._library().call("OSSL_PROVIDER_load", None, b"default")
+library.load().call("OSSL_PROVIDER_load", None, b"default")
 try:
     gate.check_again(evidence)
 except FipsError as error:

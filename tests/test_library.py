@@ -5,38 +5,38 @@ from __future__ import annotations
 from importlib import util
 from pathlib import Path
 
-from fipsrelay.crypto import provider
+from fipsrelay.crypto import library
 from tests.folders import Folders
 
 
 class SymbolTests(Folders):
-    """``provider.symbols``."""
+    """``library.symbols``."""
 
     def test_bindings(self) -> None:
         spec = util.find_spec("cryptography.hazmat.bindings._rust")
         assert spec is not None
         assert spec.origin is not None
-        found = provider.symbols(Path(spec.origin), {"OSSL_PROVIDER_available", "no_such_function"})
+        found = library.symbols(Path(spec.origin), {"OSSL_PROVIDER_available", "no_such_function"})
         self.assertEqual(list(found), ["OSSL_PROVIDER_available"])
         self.assertGreater(found["OSSL_PROVIDER_available"], 0)
 
     def test_not_elf(self) -> None:
-        self.assertEqual(provider.symbols(self.put(self.folder() / "file"), {"main"}), {})
+        self.assertEqual(library.symbols(self.put(self.folder() / "file"), {"main"}), {})
 
     def test_stripped(self) -> None:
         path = self.folder() / "file"
         path.write_bytes(b"\x7fELF\x02\x01".ljust(64, b"\0"))
-        self.assertEqual(provider.symbols(path, {"main"}), {})
+        self.assertEqual(library.symbols(path, {"main"}), {})
 
 
 class CutTests(Folders):
-    """``provider.is_cut``."""
+    """``library.is_cut``."""
 
     def test_bindings(self) -> None:
         spec = util.find_spec("cryptography.hazmat.bindings._rust")
         assert spec is not None
         assert spec.origin is not None
-        self.assertFalse(provider.is_cut(Path(spec.origin)))
+        self.assertFalse(library.is_cut(Path(spec.origin)))
 
     def test_cut(self) -> None:
         """A header that announces two sections of 64 bytes, 4096 bytes into the file."""
@@ -45,8 +45,8 @@ class CutTests(Folders):
         path = self.folder() / "file"
         for size, cut in ((4096 + 128, False), (4096 + 127, True), (64, True)):
             path.write_bytes(bytes(head).ljust(size, b"\0"))
-            self.assertEqual(provider.is_cut(path), cut)
+            self.assertEqual(library.is_cut(path), cut)
 
     def test_no_module_at_all(self) -> None:
         """That is for the loader to say."""
-        self.assertFalse(provider.is_cut(self.put(self.folder() / "file", "")))
+        self.assertFalse(library.is_cut(self.put(self.folder() / "file", "")))
