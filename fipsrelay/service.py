@@ -205,7 +205,7 @@ class Relay(Stages):
     def _text(self) -> str:
         facts = (*self._evidence.lines(), *([f"LOST: {self._watch.lost}"] if self._watch.lost else []))
         names, now = self._names.failing(), self._reactor.seconds()
-        return page.render(self._counters, facts, self._backends, names, time.time(), now)
+        return page.render(self._counters, facts, self._evidence.words, self._backends, names, time.time(), now)
 
     def _report(self) -> report.Report:
         """For ``fipsrelay evidence``."""

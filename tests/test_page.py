@@ -31,10 +31,9 @@ class TextTests(SynchronousTestCase):
         counters.intakes["metrics"].errors.update({"tls": 1, "connect": 12})
         counters.intakes["metrics"].retries.update({"connect": 2})
         counters.intakes["metrics"].bytes_in = 12345
+        facts = ("module: fips.so", "listed: True")
         self.assertEqual(
-            page.render(
-                counters, ("module: fips.so", "listed: True"), self.backends(), {"new.example": 20.0}, 161.4, 50.0
-            ).splitlines(),
+            page.render(counters, facts, "", self.backends(), {"new.example": 20.0}, 161.4, 50.0).splitlines(),
             [
                 f"fipsrelay {__version__}, up 61 s",
                 "module: fips.so",
@@ -50,6 +49,28 @@ class TextTests(SynchronousTestCase):
                 "up/mothership3  192.0.2.3:443      not checked  50 s  0            0     -",
                 "new             new.example        no address   -     -            -     -",
                 "new.example has not resolved for 30 s",
+            ],
+        )
+
+    def test_handshakes(self) -> None:
+        """Upstreams that share their servers are one destination."""
+        counters = Counters(0.0, {"secure": IntakeCounters(), "metrics": IntakeCounters()})
+        counters.intakes["secure"].handshakes["TLSv1.2", "AES", "P-384"] += 2
+        backends = self.backends()
+        account = backends["up"].cluster.handshakes
+        account.finished.update({("TLSv1.3", "AES", "P-256"): 12, ("TLSv1.2", "AES", "P-256"): 1})
+        account.refused["tls: wrong curve"] += 3
+        text = page.render(counters, (), "Provider 3.1.2", {**backends, "too": backends["up"]}, {}, 0.0, 50.0)
+        self.assertEqual(
+            text[text.index("handshakes by") :].splitlines(),
+            [
+                "handshakes by Provider 3.1.2  version  suite  group  count",
+                "up.example:443                TLSv1.2  AES    P-256  1",
+                "up.example:443                TLSv1.3  AES    P-256  12",
+                "agents of secure              TLSv1.2  AES    P-384  2",
+                "",
+                "handshakes refused  reason            count",
+                "up.example:443      tls: wrong curve  3",
             ],
         )
 
@@ -76,7 +97,7 @@ class TextTests(SynchronousTestCase):
         }
 
     def test_without_intakes(self) -> None:
-        text = page.render(Counters(0.0, {}), (), {}, {}, 0.0, 0.0)
+        text = page.render(Counters(0.0, {}), (), "", {}, {}, 0.0, 0.0)
         self.assertIn("retries\n", text)
         self.assertTrue(text.endswith("last failure\n"), text)
 

@@ -58,6 +58,11 @@ class Evidence:
     certificate: str | None
     warnings: tuple[str, ...]
 
+    @property
+    def words(self) -> str:
+        """The module's name and version."""
+        return f"{self.provider_name} {self.provider_version}"
+
     def lines(self) -> Iterator[str]:
         """One ``name: value`` a fact."""
         for name, value in attrs.asdict(self).items():

@@ -73,7 +73,7 @@ def _module(fips: Fips) -> tuple[gate.Evidence | None, list[Finding]]:
         evidence = gate.prove(fips)
     except FipsError as error:
         return None, [Finding("module", FAIL, f"{error.code}: {error.found}", error.remedy)]
-    words = f"{evidence.provider_name} {evidence.provider_version}, {evidence.certificate or 'no certificate known'}"
+    words = f"{evidence.words}, {evidence.certificate or 'no certificate known'}"
     found = [Finding("module", OK, f"{evidence.module}: {words}; self-tests passed")]
     found += [Finding("module", WARN, warning, "bring a validated module") for warning in evidence.warnings]
     if fips.sha256 is None:

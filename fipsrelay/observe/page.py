@@ -18,6 +18,7 @@ from fipsrelay.upstream.server import Server
 def render(
     counters: Counters,
     facts: tuple[str, ...],
+    module: str,
     backends: Mapping[str, Backend],
     unresolved: Mapping[str, float],
     wall: float,
@@ -28,6 +29,7 @@ def render(
     Args:
         counters: of the process.
         facts: what the gate found, one line each.
+        module: name and version of what did the handshakes.
         backends: upstreams by name.
         unresolved: names that do not resolve, and since when.
         wall: seconds of the wall clock.
@@ -35,7 +37,8 @@ def render(
     """
     head = f"fipsrelay {__version__}, up {wall - counters.started:.0f} s"
     lost = [f"{host} has not resolved for {now - since:.0f} s" for host, since in unresolved.items()]
-    return "\n".join((head, *facts, "", *_intakes(counters), "", *_servers(backends, now), *lost, ""))
+    handshakes = _handshakes(counters, backends, module)
+    return "\n".join((head, *facts, "", *_intakes(counters), "", *_servers(backends, now), *lost, *handshakes, ""))
 
 
 def _intakes(counters: Counters) -> list[str]:
@@ -83,6 +86,26 @@ def state(server: Server) -> str:
     if not server.health.up:
         return "DOWN"
     return "not checked" if server.heard == float("-inf") else "UP"
+
+
+def _handshakes(counters: Counters, backends: Mapping[str, Backend], module: str) -> list[str]:
+    """What was negotiated, and what was refused; upstreams that share their servers share their handshakes."""
+    rows: list[tuple[str, ...]] = []
+    refused: list[tuple[str, ...]] = []
+    for cluster in dict.fromkeys(backend.cluster for backend in backends.values()):
+        peer = f"{cluster.host}:{cluster.port}"
+        finished = sorted(cluster.handshakes.finished.items())
+        rows += [(peer, *parameters, str(count)) for parameters, count in finished]
+        refused += [(peer, reason, str(count)) for reason, count in sorted(cluster.handshakes.refused.items())]
+    for name, intake in counters.intakes.items():
+        finished = sorted(intake.handshakes.items())
+        rows += [(f"agents of {name}", *parameters, str(count)) for parameters, count in finished]
+    lines = []
+    if rows:
+        lines += ["", *_table([(f"handshakes by {module}", "version", "suite", "group", "count"), *rows])]
+    if refused:
+        lines += ["", *_table([("handshakes refused", "reason", "count"), *refused])]
+    return lines
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
