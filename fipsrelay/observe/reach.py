@@ -12,7 +12,7 @@ from cryptography import x509
 from fipsrelay.config.model import Config
 from fipsrelay.crypto import context
 from fipsrelay.crypto.policy import demanded
-from fipsrelay.errors import ConfigError, FipsError
+from fipsrelay.errors import ConfigError, FipsError, UpstreamError
 from fipsrelay.observe import visits
 from fipsrelay.observe.findings import FAIL, OK, SKIP, WARN, Finding
 from fipsrelay.upstream.egress import gateway
@@ -20,6 +20,7 @@ from fipsrelay.upstream.visit import Visit
 
 _SOON_UPSTREAM, _SOON_LOCAL = timedelta(days=14), timedelta(days=30)
 _ONE_IS_ENOUGH = "requests go to the others; see why this one cannot be used"
+_DATES = ("certificate has expired", "certificate is not yet valid")
 _REMEDIES = {
     "resolve": "see resolver and the host's DNS",
     "connect": "see firewalls and routes, or name the way out under egress",
@@ -99,6 +100,13 @@ def _expiry(topic: str, end: datetime, soon: timedelta) -> Finding:
     return Finding(topic, WARN, text, "renew it, and restart the relay") if left < soon else Finding(topic, OK, text)
 
 
+def _remedy(error: UpstreamError) -> str:
+    if any(words in error.detail for words in _DATES):  # OpenSSL's
+        now = datetime.now(timezone.utc)
+        return f"set this host's clock, if it is not {now:%Y-%m-%d %H:%M} UTC; else it is for its owner to renew it"
+    return _REMEDIES.get(error.step, "")
+
+
 def _upstream(name: str, host: str, came: Sequence[Visit]) -> Iterator[Finding]:
     if not came:
         yield Finding(name, FAIL, f"{host} has no address (DNS)", _REMEDIES["resolve"])
@@ -106,7 +114,7 @@ def _upstream(name: str, host: str, came: Sequence[Visit]) -> Iterator[Finding]:
     for one in came:
         if one.error is not None:
             found = f"{one.place} failed at {one.error.step}: {one.error.detail}"
-            remedy = _ONE_IS_ENOUGH if works else _REMEDIES.get(one.error.step, "")
+            remedy = _ONE_IS_ENOUGH if works else _remedy(one.error)
             yield Finding(name, WARN if works else FAIL, found, remedy)
             continue
         assert one.facts is not None

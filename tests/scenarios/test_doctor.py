@@ -131,6 +131,17 @@ class DoctorTests(Stage):
         words = f'failed at identity: Layer6 invalid response, info: "the certificate is not valid for x.{HOST}"'
         self.assert_wrong({**self.plain, "upstreams": {self.upstream: other}}, self.upstream, words)
 
+    def test_dates(self) -> None:
+        """Of a certificate's dates or the host's clock one is wrong."""
+        for stem, dates in (("over", {"expired": True}), ("early", {"premature": True})):
+            paths = certificates.write(self.folder, [HOST], stem=stem, **dates)  # type: ignore[arg-type]
+            peer = self.start_peer(self.wait, self.server_context(paths))
+            upstream = {**self.plain["upstreams"][self.upstream], "port": peer.port}
+            document = {**self.plain, "upstreams": {self.upstream: upstream}}
+            findings = self.assert_wrong(document, self.upstream, "failed at handshake: ")
+            remedies = [each["remedy"] for each in findings if each["state"] == "FAIL"]
+            self.assertRegex(" ".join(remedies), "clock, if it is not 20[0-9-]{8} [0-9:]{5} UTC")
+
     def test_local_tls(self) -> None:
         place = self.folder / "local"
         place.mkdir()
