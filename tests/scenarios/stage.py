@@ -286,8 +286,9 @@ class PresetStage(Stage):
 
 def free_range(count: int) -> int:
     """The first of ``count`` ports in a row that were free a moment ago, on both loopback addresses."""
-    # Below what the kernel gives to connections, so that these do not take one of them meanwhile.
-    for start in range(20_000 + os.getpid() % 100 * 100, 32_000, count):
+    # Below what the kernel gives to connections, so that these do not take one of them meanwhile; and of this process.
+    first = 10_000 + os.getpid() % 60 * 160
+    for start in range(first, first + 160, count):
         with contextlib.ExitStack() as held, contextlib.suppress(OSError):
             for port in range(start, start + count):
                 held.enter_context(socket.create_server(("127.0.0.1", port)))
