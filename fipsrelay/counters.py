@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import attrs
+
+_STEPS = (1, 1.25, 1.6, 2, 2.5, 3.15, 4, 5, 6.3, 8)  # ten to a decade, of which the usual 1, 2.5 and 5 are three
+#: Upper bounds of the classes of ``Latencies``, in seconds, from 100 µs to 100 s; above them there is one more.
+BOUNDS = (*(round(step * 10.0**decade, 6) for decade in range(-4, 2) for step in _STEPS), 100.0)
+
+
+@attrs.define
+class Latencies:
+    """A histogram of times.
+
+    Attributes:
+        counts: by class of ``BOUNDS``.
+        total: seconds, of all of them.
+    """
+
+    counts: list[int] = attrs.Factory(lambda: [0] * (len(BOUNDS) + 1))
+    total: float = 0.0
+
+    def count(self, seconds: float) -> None:
+        """One more."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+
+
+def quantile(classes: Mapping[int, int], share: float) -> float | None:
+    """The time that this share of all does not exceed, to within a class; None without any.
+
+    Args:
+        classes: how many there are, by the index of their class.
+        share: 0.99 and the like.
+    """
+    wanted = share * sum(classes.values())
+    below = 0
+    for index, count in sorted(classes.items()):
+        if count and below + count >= wanted:
+            low = BOUNDS[index - 1] if index else 0.0
+            high = BOUNDS[index] if index < len(BOUNDS) else low
+            return low + (high - low) * (wanted - below) / count
+        below += count
+    return None
 
 
 @attrs.define
@@ -19,6 +60,7 @@ class IntakeCounters:
         errors: failures by stable code (``Fipsrelay-Error``).
         retries: further tries, by the code of the failure before them.
         handshakes: with agents, where there is TLS with them, by version, suite and group.
+        latencies: from a request's whole head to the last byte of its answer.
         bytes_in: bytes read from agents.
         bytes_out: bytes handed over for agents.
     """
@@ -29,6 +71,7 @@ class IntakeCounters:
     errors: Counter[str] = attrs.Factory(Counter)
     retries: Counter[str] = attrs.Factory(Counter)
     handshakes: Counter[tuple[str, str, str]] = attrs.Factory(Counter)
+    latencies: Latencies = attrs.Factory(Latencies)
     bytes_in: int = 0
     bytes_out: int = 0
 

@@ -19,6 +19,7 @@ from OpenSSL import SSL
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from fipsrelay.config.model import Config
@@ -28,7 +29,9 @@ from fipsrelay.crypto.gate import Evidence
 from fipsrelay.crypto.policy import Policy, demanded
 from fipsrelay.errors import FipsError, PortProblem, PortsError
 from fipsrelay.observe import evidence as report
-from fipsrelay.observe import page
+from fipsrelay.observe import status
+from fipsrelay.observe.history import INTERVAL, History
+from fipsrelay.observe.site import StatusSite
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room, places
@@ -161,14 +164,29 @@ class Relay(Stages):
         self._offer = context.offered(tls)
         self._reactor = reactor
         self._counters = Counters(time.time(), {name: IntakeCounters() for name in config.intakes})
+        histories = {name: History(counters) for name, counters in self._counters.intakes.items()}
+        self._state = "starting"
         means = prepare(config, tls, policy, reactor, random.random)
         deadlines, buffer = means.deadlines, means.buffer
-        self._names = names = means.names
+        names = means.names
         self._backends = backends(config, means, way, random.random)
-        room = Room(places(config.limits.connections), reactor, means.reserve)
+        connections = places(config.limits.connections)
+        room = Room(connections, reactor, means.reserve)
+        self._subject = status.Subject(
+            config,
+            report.digest(config),
+            evidence,
+            self._counters,
+            histories,
+            self._backends,
+            names.failing,
+            connections,
+        )
         self.addService(Timekeeping(deadlines))
         self.addService(Upstreams(self._backends, names, way))
-        self.addService(Page(page.site(self._text, self._report), sockets[PAGE], reactor))
+        site = StatusSite(self._document, self._report, self._say_state, reactor.seconds)
+        self.addService(Page(site, sockets[PAGE], reactor))
+        self.addService(Sampling(histories.values(), reactor))
         frontends: list[Frontend] = []
         self._watch = FipsWatch(evidence, self._backends, frontends, reactor)
         self.addService(self._watch)
@@ -198,14 +216,23 @@ class Relay(Stages):
             _log.info("FIPS {line}", line=line)
         super().startService()
         # Not before the reactor runs: until then a SIGTERM would still kill the process.
-        self._reactor.callWhenRunning(
-            _log.info, "fipsrelay is ready: {count} intakes", count=len(self._counters.intakes)
-        )
+        self._reactor.callWhenRunning(self._ready)
 
-    def _text(self) -> str:
-        facts = (*self._evidence.lines(), *([f"LOST: {self._watch.lost}"] if self._watch.lost else []))
-        names, now = self._names.failing(), self._reactor.seconds()
-        return page.render(self._counters, facts, self._evidence.words, self._backends, names, time.time(), now)
+    def stopService(self) -> Deferred[None]:
+        """Finish what is under way."""
+        self._state = "draining"
+        return super().stopService()
+
+    def _ready(self) -> None:
+        self._state = "ready"
+        _log.info("fipsrelay is ready: {count} intakes", count=len(self._counters.intakes))
+
+    def _say_state(self) -> str:
+        return "lost" if self._watch.lost else self._state
+
+    def _document(self) -> status.Document:
+        lost = str(self._watch.lost) if self._watch.lost else None
+        return status.document(self._subject, self._say_state(), lost, time.time(), self._reactor.seconds())
 
     def _report(self) -> report.Report:
         """For ``fipsrelay evidence``."""
@@ -216,7 +243,7 @@ class Relay(Stages):
         made = report.prove(made, self._config, self._evidence, self._policy, self._offer)
         servers = {
             name: [
-                report.Server(str(server.place), page.state(server), server.health.reason or "")
+                report.Server(str(server.place), status.state(server), server.health.reason or "")
                 for server in backend.cluster.servers
             ]
             for name, backend in self._backends.items()
@@ -238,6 +265,28 @@ class Timekeeping(Service):
     def stopService(self) -> None:
         super().stopService()
         self._deadlines.stop()
+
+
+class Sampling(Service):
+    """Takes samples of the intakes' counters."""
+
+    def __init__(self, histories: Iterable[History], reactor: Any) -> None:
+        self.setName("sampling")
+        self._histories = histories
+        self._loop = LoopingCall(self._sample)
+        self._loop.clock = reactor
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop.start(INTERVAL, now=False)
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._loop.stop()
+
+    def _sample(self) -> None:
+        for history in self._histories:
+            history.sample()
 
 
 class FipsWatch(Service):

@@ -1,135 +1,136 @@
-"""The statistics page: its text, and how it is served."""
+"""The page as HTML, without a browser."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import re
+from html.parser import HTMLParser
 
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.error import UnsupportedMethod
-from twisted.web.test.requesthelper import DummyRequest
 
-from fipsrelay import __version__
-from fipsrelay.config.model import Probes, Timeouts, Upstream
-from fipsrelay.counters import Counters, IntakeCounters
-from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.observe import page
-from fipsrelay.upstream.backend import Backend
-from fipsrelay.upstream.cluster import Cluster
-from fipsrelay.upstream.connect import Means
-from fipsrelay.wire.deadlines import Deadlines
-from fipsrelay.wire.streams import ReadBuffer
-from tests.doubles import FakeStream, Reactor
-
-NOTHING: Any = None
+from tests.documents import NASTY, Relay
 
 
-class TextTests(SynchronousTestCase):
-    def test_render(self) -> None:
-        counters = Counters(100.0, {"metrics": IntakeCounters(7, 2), "logs": IntakeCounters()})
-        counters.intakes["metrics"].requests.update({503: 1, 202: 4})
-        counters.intakes["metrics"].errors.update({"tls": 1, "connect": 12})
-        counters.intakes["metrics"].retries.update({"connect": 2})
-        counters.intakes["metrics"].bytes_in = 12345
-        facts = ("module: fips.so", "listed: True")
-        self.assertEqual(
-            page.render(counters, facts, "", self.backends(), {"new.example": 20.0}, 161.4, 50.0).splitlines(),
-            [
-                f"fipsrelay {__version__}, up 61 s",
-                "module: fips.so",
-                "listed: True",
-                "",
-                "intake   open  connections  bytes in  bytes out  answers      errors            retries",
-                "metrics  2     7            12345     0          202:4 503:1  connect:12 tls:1  connect:2",
-                "logs     0     0            0         0          -            -                 -",
-                "",
-                "server          address            state        for   outstanding  free  last failure",
-                "up/mothership1  192.0.2.1:443      DOWN         10 s  1            0     Layer4 timeout",
-                "up/mothership2  [2001:db8::1]:443  UP           50 s  0            1     -",
-                "up/mothership3  192.0.2.3:443      not checked  50 s  0            0     -",
-                "new             new.example        no address   -     -            -     -",
-                "new.example has not resolved for 30 s",
-            ],
-        )
+class Reader(HTMLParser):
+    """What a page consists of.
 
-    def test_handshakes(self) -> None:
-        """Upstreams that share their servers are one destination."""
-        counters = Counters(0.0, {"secure": IntakeCounters(), "metrics": IntakeCounters()})
-        counters.intakes["secure"].handshakes["TLSv1.2", "AES", "P-384"] += 2
-        backends = self.backends()
-        account = backends["up"].cluster.handshakes
-        account.finished.update({("TLSv1.3", "AES", "P-256"): 12, ("TLSv1.2", "AES", "P-256"): 1})
-        account.refused["tls: wrong curve"] += 3
-        text = page.render(counters, (), "Provider 3.1.2", {**backends, "too": backends["up"]}, {}, 0.0, 50.0)
-        self.assertEqual(
-            text[text.index("handshakes by") :].splitlines(),
-            [
-                "handshakes by Provider 3.1.2  version  suite  group  count",
-                "up.example:443                TLSv1.2  AES    P-256  1",
-                "up.example:443                TLSv1.3  AES    P-256  12",
-                "agents of secure              TLSv1.2  AES    P-384  2",
-                "",
-                "handshakes refused  reason            count",
-                "up.example:443      tls: wrong curve  3",
-            ],
-        )
+    Attributes:
+        tags: every tag that begins, with its attributes.
+        cells: texts of table cells, by the table's name.
+        text: all of it that is read by people.
+    """
 
-    def backends(self) -> dict[str, Backend]:
-        """One upstream with three servers in different states, one with none."""
-        reactor = Reactor()
-        means = Means(reactor, ReadBuffer(16), Deadlines(reactor, 0.5), NOTHING, SP800_52, Timeouts(), NOTHING)
-        addresses = ("192.0.2.1", "2001:db8::1", "192.0.2.3")
-        cluster = Cluster("up.example", 443, addresses, None, means, Probes(enabled=False), NOTHING)
-        cluster.start()
-        down, used, _ = cluster.servers
-        down.outstanding += 1
-        for began in (20, 30, 40):
-            down.health.failed(began, "Layer4 timeout", began)
-        stream: Any = FakeStream()
-        used.outstanding += 1
-        used.adopt(stream)
-        reactor.advance(45)
-        stream.keeper.give_back()
-        unknown = Cluster("new.example", 443, (), None, means, Probes(), NOTHING)
-        return {
-            "up": Backend(Upstream("up", "up.example"), cluster, means),
-            "new": Backend(Upstream("new", "new.example"), unknown, means),
-        }
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.cells: dict[str, list[str]] = {}
+        self.text = ""
+        self._table = ""
+        self._inside: list[str] = []
+        self.feed(text)
+        self.close()
 
-    def test_without_intakes(self) -> None:
-        text = page.render(Counters(0.0, {}), (), "", {}, {}, 0.0, 0.0)
-        self.assertIn("retries\n", text)
-        self.assertTrue(text.endswith("last failure\n"), text)
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "table":
+            self._table = dict(attrs)["id"] or ""
+            self.cells[self._table] = []
+        elif tag == "td":
+            self.cells[self._table].append("")
+        if tag in ("td", "style", "script"):
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._inside and self._inside[-1] == tag:
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._inside[-1:] in (["style"], ["script"]):
+            return
+        self.text += data
+        if self._inside:
+            self.cells[self._table][-1] += data
 
 
-class SiteTests(SynchronousTestCase):
+class PageTests(SynchronousTestCase):
     def setUp(self) -> None:
-        texts = iter(("first", "second ä"))
-        self.site = page.site(lambda: next(texts), lambda: {"report": next(texts)})
+        self.relay = Relay()
 
-    def get(self, *path: bytes, method: bytes = b"GET") -> DummyRequest:
-        request = DummyRequest(list(path))
-        request.method = method
-        request.write(self.site.getResourceFor(request).render(request))
-        return request
+    def read(self, state: str = "ready", lost: str | None = None) -> Reader:
+        self.html = page.render(self.relay.document(state, lost)).decode()
+        return Reader(self.html)
 
-    def test_fresh_at_each_request(self) -> None:
-        self.assertEqual(b"".join(self.get(b"").written), b"first")
-        self.assertEqual(b"".join(self.get(b"haproxy", b"stats").written), "second ä".encode())
+    def test_quoted(self) -> None:
+        """What servers and certificates say is text, wherever it stands."""
+        found = self.read()
+        self.assertNotIn(NASTY, self.html)
+        self.assertIn(NASTY, found.text)
+        self.assertEqual([tag for tag, _ in found.tags].count("script"), 1)
 
-    def test_report(self) -> None:
-        for text in ("first", "second ä"):
-            request = self.get(b"evidence.json")
-            self.assertEqual(json.loads(b"".join(request.written)), {"report": text})
-            self.assertEqual(request.responseHeaders.getRawHeaders(b"content-type"), [b"application/json"])
+    def test_nothing_from_elsewhere(self) -> None:
+        """And nothing that the policy would not let pass: one style and one script, by their digests."""
+        for tag, attributes in self.read().tags:
+            self.assertEqual([name for name in attributes if name == "style" or name.startswith("on")], [], tag)
+            for name in ("src", "href", "action"):
+                self.assertIn(attributes.get(name), (None, "data:,"))
+        self.assertNotIn("unsafe", page.POLICY)
+        self.assertEqual(len(re.findall("'sha256-", page.POLICY)), 2)
 
-    def test_headers(self) -> None:
-        headers = self.get(b"").responseHeaders
-        self.assertEqual(headers.getRawHeaders(b"content-type"), [b"text/plain; charset=utf-8"])
-        self.assertEqual(headers.getRawHeaders(b"cache-control"), [b"no-store"])
-        self.assertEqual(headers.getRawHeaders(b"x-content-type-options"), [b"nosniff"])
+    def test_numbers(self) -> None:
+        cells = self.read().cells
+        width = 13
+        metrics, logs, raw = (cells["intakes"][at : at + width] for at in range(0, 3 * width, width))
+        last = "requests of the last ten minutes, at most 0 a second"
+        self.assertEqual(
+            metrics,
+            [
+                *("metrics", "9001", "2", "5", "0", "12.3 K", "678", "0", "1.8 ms", "3.12 s", last),
+                *("202: 4 503: 1 ", "connect: 12 tls: 1 retried connect: 2 "),
+            ],
+        )
+        self.assertEqual((logs[0], raw[0], raw[3:6]), ("logs (TLS)", "raw (raw TCP)", ["-", "-", "1 K"]))
 
-    def test_read_only(self) -> None:
-        for path in (b"", b"evidence.json"):
-            for method in (b"POST", b"PUT", b"DELETE"):
-                self.assertRaises(UnsupportedMethod, self.get, path, method=method)
+    def test_states(self) -> None:
+        """In words and marks, not in colours alone."""
+        cells = self.read().cells["servers"]
+        self.assertEqual(cells[2::9][:3], ["✖ DOWN", "✔ UP", "○ not checked"])
+        self.assertEqual(cells[4::9][:3], ["10 s ago", "5 s ago", "-"])
+        self.assertEqual(cells[-9:-6], ["new", "new.example.com", "✖ no address"])
+
+    def test_fips(self) -> None:
+        self.assertIn("✔ FIPS module in force: Provider 3.1.2", self.read().text)
+        self.assertIn("⚠ Look.", self.read().text)
+        found = self.read("lost", "FIPS check x failed")
+        self.assertIn("✖ FIPS state lost: FIPS check x failed", found.text)
+        self.assertIn(("div", {"class": "banner bad", "id": "fips"}), found.tags)
+        self.assertIn("<title>FIPS LOST - fipsrelay</title>", self.html)
+
+    def test_title(self) -> None:
+        """What is seen of a page in the background."""
+        self.read()
+        self.assertIn("<title>1 DOWN - fipsrelay</title>", self.html)
+
+    def test_chart(self) -> None:
+        """The newest value is on the right, the highest at the top."""
+        history = self.relay.histories["metrics"]
+        for count in (0, 10, 5):
+            self.relay.counters.intakes["metrics"].requests[202] += count
+            history.sample()
+        found = self.read()
+        points = [attributes["points"] for tag, attributes in found.tags if tag == "polyline"]
+        # The first sample holds the five of before.
+        self.assertEqual(points[0], "57,10.00 58,1.00 59,10.00")
+        self.assertIn("at most 1 a second", found.text)
+
+    def test_sizes_and_ages(self) -> None:
+        for count, words in (
+            (0, "0"),
+            (999, "999"),
+            (1000, "1 K"),
+            (12345678, "12.3 M"),
+            (5e9, "5 G"),
+            (7e15, "7000 T"),
+        ):
+            self.assertEqual(page._size(count), words)
+        for seconds, words in ((0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172800, "2 d")):
+            self.assertEqual(page._age(seconds), words)

@@ -18,6 +18,7 @@ from fipsrelay.config.model import Config, Intake, Limits, Listen, Timeouts, Ups
 from fipsrelay.crypto.gate import Evidence
 from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.errors import PortsError
+from fipsrelay.observe import text
 from fipsrelay.relay.factory import IntakePort
 from fipsrelay.upstream.connect import Gateway
 from fipsrelay.upstream.names import Names
@@ -164,7 +165,7 @@ class TreeTests(SynchronousTestCase):
     def test_names(self) -> None:
         self.assertEqual(cast(Any, self.relay).name, "fipsrelay")
         names = [cast(Any, each).name for each in self.relay]
-        self.assertEqual(names, ["timekeeping", "upstreams", "statistics", "FIPS", "intakes"])
+        self.assertEqual(names, ["timekeeping", "upstreams", "statistics", "sampling", "FIPS", "intakes"])
         intakes = cast(MultiService, self.relay.getServiceNamed("intakes"))
         self.assertEqual([cast(Any, each).name for each in intakes], ["web", "logs"])
 
@@ -203,7 +204,7 @@ class TreeTests(SynchronousTestCase):
         agent.sendall(b"nonsense\r\n\r\n")
         self.reactor.run(lambda: self.relay._counters.intakes["web"].bytes_out)
         self.assertTrue(agent.recv(1000).startswith(b"HTTP/1.1 400 "))
-        self.assertIn("\nweb     1     1 ", self.relay._text())
+        self.assertIn("\nweb     1     1 ", text.render(self.relay._document()))
 
     def test_stop_order(self) -> None:
         """Intakes take nothing new and drain; then the page, the pools, and time last."""

@@ -25,6 +25,7 @@ from fipsrelay.crypto.gate import Evidence
 from fipsrelay.crypto.offer import Offer
 from fipsrelay.crypto.policy import Policy
 from fipsrelay.errors import FipsError
+from fipsrelay.observe.status import negotiated
 from fipsrelay.upstream.backend import Backend
 from fipsrelay.upstream.handshakes import Handshakes
 
@@ -70,7 +71,6 @@ def begin(source: Source, config: Config, now: float) -> Report:
         config: of the operator.
         now: seconds of the wall clock.
     """
-    text = expanded(config)
     return {
         "report": {
             "made": _date(now),
@@ -85,9 +85,14 @@ def begin(source: Source, config: Config, now: float) -> Report:
             "python": platform.python_version(),
             "packages": {name: version(name) for name in PACKAGES},
         },
-        "configuration": {"sha256": hashlib.sha256(text.encode()).hexdigest(), "text": text},
+        "configuration": {"sha256": digest(config), "text": expanded(config)},
         "failure": None,
     }
+
+
+def digest(config: Config) -> str:
+    """SHA-256 of the effective configuration's text, hexadecimal."""
+    return hashlib.sha256(expanded(config).encode()).hexdigest()
 
 
 def fail(report: Report, error: FipsError) -> Report:
@@ -141,7 +146,7 @@ def add_traffic(
             for name, backend in backends.items()
         ],
         "intakes": [
-            {"name": name, "handshakes": _counts(intake.handshakes)} for name, intake in counters.intakes.items()
+            {"name": name, "handshakes": negotiated(intake.handshakes)} for name, intake in counters.intakes.items()
         ],
     }
 
@@ -174,17 +179,10 @@ def _module(config: Config, evidence: Evidence) -> Report:
 def _handshakes(handshakes: Handshakes) -> Report:
     newest = handshakes.newest
     return {
-        "handshakes": _counts(handshakes.finished),
+        "handshakes": negotiated(handshakes.finished),
         "refused": dict(sorted(handshakes.refused.items())),
         "chain": [attrs.asdict(certificate) for certificate in newest.chain] if newest else [],
     }
-
-
-def _counts(finished: Mapping[tuple[str, str, str], int]) -> list[Report]:
-    return [
-        {"version": version, "suite": suite, "group": group, "count": count}
-        for (version, suite, group), count in sorted(finished.items())
-    ]
 
 
 def _date(seconds: float) -> str:

@@ -1,160 +1,272 @@
-"""The statistics page: plain text, read-only. Shows counters, servers and what the gate found; opens no socket."""
+"""The document of ``status`` as one page of HTML, which needs no other file and renews itself.
+
+A page of text is what is left where there is no script, and nothing on it is told by colour alone. What comes from
+servers and certificates goes through Twisted's templates, which quote it.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
-from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.template import Tag, flattenString, tags
 
-from fipsrelay import __version__
-from fipsrelay.counters import Counters
-from fipsrelay.upstream.backend import Backend
-from fipsrelay.upstream.server import Server
+from fipsrelay.observe.text import duration
 
+Document = Mapping[str, Any]
+Content = Tag | str
 
-def render(
-    counters: Counters,
-    facts: tuple[str, ...],
-    module: str,
-    backends: Mapping[str, Backend],
-    unresolved: Mapping[str, float],
-    wall: float,
-    now: float,
-) -> str:
-    """The page's text.
-
-    Args:
-        counters: of the process.
-        facts: what the gate found, one line each.
-        module: name and version of what did the handshakes.
-        backends: upstreams by name.
-        unresolved: names that do not resolve, and since when.
-        wall: seconds of the wall clock.
-        now: seconds of the clock that servers and names go by.
-    """
-    head = f"fipsrelay {__version__}, up {wall - counters.started:.0f} s"
-    lost = [f"{host} has not resolved for {now - since:.0f} s" for host, since in unresolved.items()]
-    handshakes = _handshakes(counters, backends, module)
-    return "\n".join((head, *facts, "", *_intakes(counters), "", *_servers(backends, now), *lost, *handshakes, ""))
-
-
-def _intakes(counters: Counters) -> list[str]:
-    rows = [("intake", "open", "connections", "bytes in", "bytes out", "answers", "errors", "retries")]
-    for name, intake in counters.intakes.items():
-        rows.append(
-            (
-                name,
-                str(intake.open_connections),
-                str(intake.connections),
-                str(intake.bytes_in),
-                str(intake.bytes_out),
-                _counts(intake.requests.items()),
-                _counts(intake.errors.items()),
-                _counts(intake.retries.items()),
-            )
-        )
-    return _table(rows)
-
-
-def _servers(backends: Mapping[str, Backend], now: float) -> list[str]:
-    rows: list[tuple[str, ...]] = [("server", "address", "state", "for", "outstanding", "free", "last failure")]
-    for name, backend in backends.items():
-        rows += [_server(name, server, now) for server in backend.cluster.servers]
-        if not backend.cluster.servers:
-            rows.append((name, backend.upstream.host, "no address", "-", "-", "-", "-"))
-    return _table(rows)
+_STYLE = """
+:root { color-scheme: light dark; --line: #8886; --good: #0a7d33; --bad: #c2152b; --odd: #8a5a00; --dim: #666; }
+@media (prefers-color-scheme: dark) { :root { --good: #4cc97a; --bad: #ff6b78; --odd: #e0a93b; --dim: #a0a0a0; } }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 90rem; }
+h1 { font-size: 1.3rem; margin: 0 0 .5rem; }
+h2 { font-size: 1.05rem; margin: 1.5rem 0 .4rem; }
+table { border-collapse: collapse; width: 100%; }
+.wide { overflow-x: auto; }
+th, td { text-align: left; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { font-weight: 600; white-space: nowrap; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.good { color: var(--good); }
+.odd { color: var(--odd); }
+.bad { color: var(--bad); font-weight: 600; }
+.dim { color: var(--dim); }
+.banner { border: 2px solid var(--line); border-radius: .4rem; padding: .5rem .8rem; }
+.banner { color: inherit; font-weight: inherit; }
+.banner.good { border-color: var(--good); }
+.banner.odd { border-color: var(--odd); }
+.banner.bad { border-color: var(--bad); }
+.hash { font-family: ui-monospace, monospace; font-size: .85em; overflow-wrap: anywhere; }
+svg { width: 9rem; height: 1.6rem; display: block; }
+polyline { fill: none; stroke: currentColor; stroke-width: 1; vector-effect: non-scaling-stroke; }
+#stale { display: none; color: var(--bad); font-weight: 600; }
+.stale #stale { display: block; } .stale main { opacity: .5; }
+"""
+_SCRIPT = """
+"use strict";
+const PAUSE = 2000;
+async function renew() {
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (!answer.ok) throw new Error(answer.status);
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    document.querySelector("main").replaceWith(page.querySelector("main"));
+    document.title = page.title;
+    document.body.classList.remove("stale");
+  } catch {
+    document.body.classList.add("stale");
+  }
+  setTimeout(renew, PAUSE);
+}
+setTimeout(renew, PAUSE);
+"""
 
 
-def _server(upstream: str, server: Server, now: float) -> tuple[str, ...]:
-    health = server.health
-    return (
-        f"{upstream}/{server.name}",
-        str(server.place),
-        state(server),
-        f"{now - health.since:.0f} s",
-        str(server.outstanding),
-        str(len(server.free)),
-        health.reason or "-",
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+#: Content-Security-Policy: what stands in the page, and no more.
+POLICY = (
+    f"default-src 'none'; style-src {_source(_STYLE)}; script-src {_source(_SCRIPT)}; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def render(document: Document) -> bytes:
+    """The page's bytes, in UTF-8."""
+    program, state = document["program"], document["state"]
+    head = tags.head(
+        tags.meta(charset="utf-8"),
+        tags.meta(name="viewport", content="width=device-width, initial-scale=1"),
+        tags.link(rel="icon", href="data:,"),
+        tags.title(f"{_verdict(document)} - fipsrelay"),
+        tags.style(_STYLE),
+        tags.script(_SCRIPT),
+    )
+    main = Tag("main")(
+        tags.h1(f"fipsrelay {program['version']}: {state}"),
+        _banner(document),
+        tags.h2("Intakes"),
+        _wide(_intakes(document["intakes"])),
+        tags.h2("Upstreams"),
+        _wide(_servers(document)),
+        *(
+            tags.p(f"{name['host']} has not resolved for {_age(name['seconds'])}.", class_="bad")
+            for name in document["unresolved"]
+        ),
+        tags.h2("TLS handshakes"),
+        _wide(_handshakes(document)),
+        tags.p(
+            f"Up {_age(program['uptime'])}, since {_date(program['started'])}, as process {program['pid']}. "
+            f"Connections: {document['connections']['open']} of {document['connections']['limit']}. ",
+            "Configuration ",
+            tags.span(document["configuration"]["sha256"], class_="hash"),
+            f". As of {_date(document['made'])}.",
+            class_="dim",
+        ),
+    )
+    body = tags.body(tags.p("The relay does not answer; what stands here is old.", id="stale", role="alert"), main)
+    pieces: list[bytes] = []
+    # Nothing in the page has to be waited for, so that this is done when it returns.
+    flattenString(None, tags.html(head, body, lang="en")).addCallback(pieces.append)
+    return b"<!DOCTYPE html>\n" + pieces[0]
+
+
+def _verdict(document: Document) -> str:
+    """For the title, which is all that is seen of a page in the background."""
+    if document["fips"]["failure"]:
+        return "FIPS LOST"
+    down = [
+        upstream
+        for destination in document["destinations"]
+        for upstream in destination["upstreams"]
+        if all(server["state"] == "DOWN" for server in destination["servers"])
+    ]
+    return f"{len(down)} DOWN" if down else str(document["state"])
+
+
+def _banner(document: Document) -> Tag:
+    fips = document["fips"]
+    if fips["failure"]:
+        kind, words = "bad", f"✖ FIPS state lost: {fips['failure']}"
+    elif fips["listed"]:
+        kind, words = "good", "✔ FIPS module in force"
+    else:
+        kind, words = "odd", "⚠ FIPS module in force, without an active certificate"
+    verdict = tags.strong(words, class_=kind)
+    return tags.div(
+        tags.div(verdict, f": {fips['name']} {fips['version']} (build {fips['build_info']}), in {fips['library']}"),
+        tags.div(f"Certificate: {fips['certificate'] or 'none known'}"),
+        *(tags.div(f"⚠ {warning}") for warning in fips["warnings"]),
+        tags.div(f"{fips['module']}, SHA-256 ", tags.span(fips["sha256"], class_="hash"), class_="dim"),
+        class_=f"banner {kind}",
+        id="fips",
     )
 
 
-def state(server: Server) -> str:
-    """One word or two for a server's state."""
-    if not server.health.up:
-        return "DOWN"
-    return "not checked" if server.heard == float("-inf") else "UP"
+def _intakes(intakes: Iterable[Document]) -> Tag:
+    numbers = ("port", "open", "requests", "req/s", "in", "out", "B/s", "p50", "p99")
+    columns = [("intake", ""), *((name, "n") for name in numbers), ("last 10 min", ""), ("answers", ""), ("errors", "")]
+    return _table("intakes", columns, map(_intake, intakes))
 
 
-def _handshakes(counters: Counters, backends: Mapping[str, Backend], module: str) -> list[str]:
-    """What was negotiated, and what was refused; upstreams that share their servers share their handshakes."""
-    rows: list[tuple[str, ...]] = []
-    refused: list[tuple[str, ...]] = []
-    for cluster in dict.fromkeys(backend.cluster for backend in backends.values()):
-        peer = f"{cluster.host}:{cluster.port}"
-        finished = sorted(cluster.handshakes.finished.items())
-        rows += [(peer, *parameters, str(count)) for parameters, count in finished]
-        refused += [(peer, reason, str(count)) for reason, count in sorted(cluster.handshakes.refused.items())]
-    for name, intake in counters.intakes.items():
-        finished = sorted(intake.handshakes.items())
-        rows += [(f"agents of {name}", *parameters, str(count)) for parameters, count in finished]
-    lines = []
-    if rows:
-        lines += ["", *_table([(f"handshakes by {module}", "version", "suite", "group", "count"), *rows])]
-    if refused:
-        lines += ["", *_table([("handshakes refused", "reason", "count"), *refused])]
-    return lines
+def _intake(intake: Document) -> list[Content | Tag]:
+    is_http = intake["protocol"] == "http"
+    rates, latency = intake["rates"], intake["latency"]
+    kind = "" if is_http else " (raw TCP)"
+    return [
+        intake["name"] + kind + (" (TLS)" if intake["tls"] else ""),
+        str(intake["port"]),
+        str(intake["open_connections"]),
+        str(latency["count"]) if is_http else "-",
+        f"{rates['requests']:.3g}" if is_http else "-",
+        _size(intake["bytes_in"]),
+        _size(intake["bytes_out"]),
+        _size(rates["bytes"]),
+        duration(latency["recent_p50"]),
+        duration(latency["recent_p99"]),
+        _chart(intake["history"], "requests" if is_http else "bytes"),
+        _counts(intake["answers"], lambda status: status >= "400"),
+        _counts({**intake["errors"], **{f"retried {code}": n for code, n in intake["retries"].items()}}, bool),
+    ]
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+def _counts(counts: Mapping[str, int], is_bad: Any) -> Content:
+    if not counts:
+        return "-"
+    return tags.span(
+        *(tags.span(f"{key}: {count} ", class_="bad" if is_bad(key) else "") for key, count in counts.items())
+    )
 
 
-def _counts(items: object) -> str:
-    return " ".join(f"{key}:{count}" for key, count in sorted(items)) or "-"  # type: ignore[call-overload]
+def _chart(history: Document, what: str) -> Tag:
+    """A line of the last ten minutes, the newest on the right."""
+    values: Sequence[int] = history[what]
+    highest = max(values, default=0)
+    unit = f"{highest / history['interval']:.3g} a second"
+    points = " ".join(
+        f"{60 - len(values) + place},{19 - 18 * value / (highest or 1):.2f}" for place, value in enumerate(values)
+    )
+    label = f"{what} of the last ten minutes, at most {unit}"
+    svg = Tag("svg", {"viewBox": "0 0 60 20", "preserveAspectRatio": "none", "role": "img", "aria-label": label})
+    return svg(Tag("title")(label), Tag("polyline", {"points": points}))
 
 
-class _Fresh(Resource):
-    """What is made anew for each request, whatever the rest of its path."""
-
-    isLeaf = True
-
-    def __init__(self, kind: bytes, text: Callable[[], str]) -> None:
-        super().__init__()
-        self._kind = kind
-        self._text = text
-
-    def render_GET(self, request: Request) -> bytes:
-        request.setHeader(b"content-type", self._kind)
-        request.setHeader(b"cache-control", b"no-store")
-        request.setHeader(b"x-content-type-options", b"nosniff")
-        return self._text().encode()
+def _servers(document: Document) -> Tag:
+    columns = [("server", ""), ("address", ""), ("state", ""), ("for", "n"), ("last heard", "n"), ("under way", "n")]
+    columns += [("idle", "n"), ("TLS", ""), ("last failure", "")]
+    rows = []
+    for destination in document["destinations"]:
+        found = destination["negotiated"]
+        tls = f"{found['version']} {found['suite']} {found['group']}" if found else "-"
+        for upstream in destination["upstreams"]:
+            rows += [_server(upstream, server, tls) for server in destination["servers"]]
+            if not destination["servers"]:
+                absent = tags.span("✖ no address", class_="bad")
+                rows.append([upstream, destination["host"], absent, "-", "-", "-", "-", "-", "-"])
+    return _table("servers", columns, rows)
 
 
-class _Root(Resource):
-    def __init__(self, page: Resource, evidence: Resource) -> None:
-        super().__init__()
-        self._page = page
-        self.putChild(b"evidence.json", evidence)
+def _server(upstream: str, server: Document, tls: str) -> list[Content]:
+    state = server["state"]
+    marks = {"UP": ("✔ UP", "good"), "DOWN": ("✖ DOWN", "bad")}
+    text, kind = marks.get(state, (f"○ {state}", "dim"))
+    return [
+        f"{upstream}/{server['name']}",
+        server["address"],
+        tags.span(text, class_=kind),
+        _age(server["seconds"]),
+        "-" if server["heard"] is None else f"{_age(server['heard'])} ago",
+        str(server["outstanding"]),
+        str(server["free"]),
+        tls if state == "UP" else "-",
+        server["failure"] or "-",
+    ]
 
-    def getChild(self, path: bytes, request: Request) -> Resource:
-        return self._page
+
+def _handshakes(document: Document) -> Tag:
+    columns = [("with", ""), ("version", ""), ("suite", ""), ("group", ""), ("count", "n")]
+    rows: list[list[Content]] = []
+    for destination in document["destinations"]:
+        peer = f"{destination['host']}:{destination['port']}"
+        rows += [[peer, *map(str, each.values())] for each in destination["handshakes"]]
+        for reason, count in destination["refused"].items():
+            rows.append([peer, tags.span(f"✖ refused: {reason}", class_="bad"), "", "", str(count)])
+    for intake in document["intakes"]:
+        rows += [[f"agents of {intake['name']}", *map(str, each.values())] for each in intake["handshakes"]]
+    return _table("handshakes", columns, rows)
 
 
-class _Site(Site):
-    def log(self, request: object) -> None:
-        """A look at the page is no news."""
+def _table(name: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Content]]) -> Tag:
+    head = tags.tr(*(tags.th(title, class_=kind, scope="col") for title, kind in columns))
+    body = [
+        tags.tr(*(tags.td(cell, class_=kind) for cell, (_, kind) in zip(row, columns, strict=True))) for row in rows
+    ]
+    return tags.table(tags.thead(head), tags.tbody(*body), id=name)
 
 
-def site(text: Callable[[], str], report: Callable[[], Mapping[str, Any]]) -> Site:
-    """The web site: the page everywhere but at ``/evidence.json``.
+def _wide(table: Tag) -> Tag:
+    return tags.div(table, class_="wide")
 
-    Args:
-        text: of the page; called for each request.
-        report: see ``evidence``; called for each request.
-    """
-    page = _Fresh(b"text/plain; charset=utf-8", text)
-    return _Site(_Root(page, _Fresh(b"application/json", lambda: json.dumps(report()))))
+
+def _size(count: float) -> str:
+    for unit in ("", " K", " M", " G"):
+        if count < 1000:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:.4g} T"
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _date(text: str) -> str:
+    return datetime.fromisoformat(text).astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -45,6 +45,7 @@ class Exchange:
         self._counters = frontend.counters
         self._timeouts = frontend.timeouts
         self._now = frontend.deadlines.now
+        self._took = frontend.counters.latencies.count
         self._read_request = frontend.requests.read
         self._agent: Stream
         self._heads = HeadReader(frontend.limits.head_size)
@@ -59,6 +60,7 @@ class Exchange:
         self._sent: bytes | bytearray | None = None
         # It is being written, in one record: if that fails, nothing of it went out. Of several the first may have.
         self._unsent = False
+        self._began = 0.0  # when its head was read
         self._retries = RETRIES  # that are left for the request
         self._search: Search | None = None
         self._upstream: TlsStream | None = None
@@ -240,6 +242,7 @@ class Exchange:
             return len(view)
         self._request = request
         self._length = length
+        self._began = self._now()
         self._retries = RETRIES
         if not request.keep_alive or self._frontend.draining:
             self.closing = True
@@ -499,6 +502,7 @@ class Exchange:
             else:
                 stream.close()
         self._request = self._sent = None
+        self._took(self._now() - self._began)
         answer.head_sent = False
         if not self.closing:
             self._next()

@@ -91,7 +91,9 @@ class TlsPeer:
             self._failures.append(error)
 
     def stop(self) -> None:
-        """End all connections, and raise what a ``serve`` raised."""
+        """End all connections, and raise what a ``serve`` raised; more than once is fine."""
+        if self._listener.fileno() < 0:
+            return
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._accepting.join(TIMEOUT)

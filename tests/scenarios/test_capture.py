@@ -82,8 +82,8 @@ class CaptureTests(Stage):
         relay = self.start_relay(peer.port, tls={"trust": str(self.paths.authority), **tls}, probes={"enabled": probes})
         if not probes:
             for port in (self.http_port, self.tcp_port):
-                agent = self.connect(port)
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # raw TCP may be reset as fast as it is connected
+                    agent = self.connect(port)
                     agent.sendall(b"GET / HTTP/1.0\r\n\r\n")
                     agent.recv(1)
         self.wait_until(lambda: len(self.records) > (not probes), "ClientHellos")
