@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fipsrelay import __version__
+
 COMMANDS_WITH_OWN_OPTIONS = ("twistd", "demo")
 
 
@@ -36,6 +38,21 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         from fipsrelay.observe import audit
 
         return audit.main(args.config, args.output, args.stand_alone)
+    if args.command in ("status", "top"):
+        from fipsrelay.observe import show
+
+        return show.top(args.config) if args.command == "top" else show.status(args.config, args.json)
+    if args.command == "run":
+        from fipsrelay import launch
+
+        return launch.main(["-n", "--pidfile=", "fipsrelay", "-c", args.config])
+    if args.command == "version":
+        print(f"fipsrelay {__version__}")
+        return 0
+    if args.command == "agent":
+        from fipsrelay.observe import agent_file
+
+        return agent_file.main(args.action, args.file, args.port_range_start)
     if args.config and not args.prove:
         parser.error("module: -c FILE goes with --prove only")
     if args.prove:
@@ -65,6 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("twistd", help="run the service: twistd's own options follow", add_help=False)
     commands.add_parser("demo", help="try the relay against an intake of its own", add_help=False)
+    run = commands.add_parser("run", help="run the service in the foreground, as twistd -n does")
+    run.add_argument("-c", "--config", metavar="FILE", required=True)
+    status = commands.add_parser("status", help="print the state of the running relay")
+    status.add_argument("-c", "--config", metavar="FILE", required=True)
+    status.add_argument("--json", action="store_true", help="print one object, for programs")
+    top = commands.add_parser("top", help="watch the state of the running relay")
+    top.add_argument("-c", "--config", metavar="FILE", required=True)
+    commands.add_parser("version", help="print the version")
     check = commands.add_parser("check", help="check a configuration file")
     check.add_argument("-c", "--config", metavar="FILE", required=True)
     check.add_argument("--expand", action="store_true", help="print the complete configuration")
@@ -76,6 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     evidence.add_argument("-c", "--config", metavar="FILE", required=True)
     evidence.add_argument("-o", "--output", type=Path, metavar="DIR", required=True)
     evidence.add_argument("--stand-alone", action="store_true", help="visit the servers instead of asking the relay")
+    agent = commands.add_parser("agent", help="switch the use of the relay on or off in an Agent's datadog.yaml")
+    agent.add_argument("action", choices=("enable", "disable", "show"))
+    agent.add_argument("file", type=Path, metavar="PATH", help="usually /etc/datadog-agent/datadog.yaml")
+    agent.add_argument("--port-range-start", type=int, metavar="PORT", default=9803, help="of the relay (%(default)s)")
     module = commands.add_parser("module", help="obtain and examine the FIPS module")
     origin = module.add_mutually_exclusive_group()
     origin.add_argument("--install", type=Path, metavar="FIPS_SO", help="install this module")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -18,10 +17,9 @@ from fipsrelay.config.load import load_file
 from fipsrelay.config.model import Config
 from fipsrelay.crypto import gate
 from fipsrelay.errors import ConfigError, FipsError, FipsrelayError
+from fipsrelay.observe import client
 
 PATH = "/evidence.json"
-_TIMEOUT = 10.0
-_LARGEST = 16 * 1024 * 1024
 Report = dict[str, Any]
 
 
@@ -35,8 +33,8 @@ def main(file: str, folder: Path, alone: bool) -> int:
 
     Returns:
         0; 1 when the running relay has another configuration or does not answer as it should, or when nothing can be
-        written; 2 for a configuration
-        that cannot be used; 3 when the FIPS state is not proven, of which there is a report too.
+        written; 2 for a configuration that cannot be used; 3 when the FIPS state is not proven, of which there is a
+        report too.
     """
     try:
         config = load_file(file, os.environ)
@@ -71,29 +69,8 @@ def _asked(config: Config) -> Report | None:
 
 
 def ask(config: Config) -> Report | None:
-    """The report of the running relay, or None when none listens on the statistics page's port.
-
-    Raises:
-        OSError: it does not answer.
-        ValueError: it answers something else.
-    """
-    host, port = config.listen.addresses[0], config.listen.port_range_start
-    try:
-        connection = socket.create_connection((host, port), _TIMEOUT)
-    except ConnectionRefusedError:
-        return None
-    with connection:
-        connection.sendall(f"GET {PATH} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
-        answer = b""
-        while len(answer) <= _LARGEST and (data := connection.recv(1 << 16)):
-            answer += data
-    head, _, body = answer.partition(b"\r\n\r\n")
-    if b" 200 " not in head.partition(b"\r\n")[0] or b"application/json" not in head:
-        raise ValueError(f"what listens on {host} port {port} is no relay that has one")
-    report = json.loads(body)
-    if not isinstance(report, dict) or report.get("program", {}).get("name") != "fipsrelay":
-        raise ValueError(f"what listens on {host} port {port} is no fipsrelay")
-    return report
+    """The report of the running relay, or None when none listens; raises as ``client.ask`` does."""
+    return client.ask(config, PATH)
 
 
 def _write(report: Report, folder: Path) -> None:

@@ -115,16 +115,11 @@ class StatusSite(Site):
         metrics = Metrics(document)
         kinds: dict[str, Kept] = {}
 
-        def kept(make: Callable[[], Text]) -> Callable[[Request], Text]:
-            keeper = Kept(make, seconds)
-            return lambda request: keeper()
-
-        plain = kept(lambda: (_PLAIN, text.render(document()).encode()))
-        browsers = kept(lambda: ("text/html; charset=utf-8", page.render(document())))
+        browsers = Kept(lambda: ("text/html; charset=utf-8", page.render(document())), seconds)
 
         def first(request: Request) -> Text:
             """The page, and its text for those who do not ask for HTML, as curl does."""
-            return browsers(request) if "text/html" in _accept(request) else plain(request)
+            return browsers() if "text/html" in _accept(request) else (_PLAIN, text.render(document()).encode())
 
         def scraped(request: Request) -> Text:
             accept = _accept(request)
@@ -140,9 +135,9 @@ class StatusSite(Site):
             _Root(
                 {
                     "": _Leaf(first),
-                    "status": _Leaf(kept(lambda: _json(document()))),
+                    "status": _Leaf(lambda _: _json(document())),
                     "metrics": _Leaf(scraped),
-                    ";csv": _Leaf(kept(lambda: (_PLAIN, haproxy.render(document()).encode()))),
+                    ";csv": _Leaf(lambda _: (_PLAIN, haproxy.render(document()).encode())),
                     "healthz": _says(HTTPStatus.OK, "alive"),
                     "readyz": _Leaf(lambda _: (_PLAIN, f"{state()}\n".encode()), ready),
                     "evidence.json": _Leaf(lambda _: _json(report())),

@@ -32,7 +32,8 @@ def render(document: Document) -> str:
 
 
 def _intakes(intakes: Iterable[Document]) -> list[str]:
-    columns = ("intake", "open", "connections", "bytes in", "bytes out", "p50", "p99", "answers", "errors", "retries")
+    columns = ("intake", "open", "connections", "bytes in", "bytes out", "req/s", "p50", "p99")
+    counts = ("answers", "errors", "retries")
     rows = [
         (
             intake["name"],
@@ -40,13 +41,14 @@ def _intakes(intakes: Iterable[Document]) -> list[str]:
             str(intake["connections"]),
             str(intake["bytes_in"]),
             str(intake["bytes_out"]),
+            f"{intake['rates']['requests']:.3g}" if intake["protocol"] == "http" else "-",
             duration(intake["latency"]["recent_p50"]),
             duration(intake["latency"]["recent_p99"]),
-            *(_counts(intake[what]) for what in ("answers", "errors", "retries")),
+            *(_counts(intake[what]) for what in counts),
         )
         for intake in intakes
     ]
-    return table([columns, *rows])
+    return table([(*columns, *counts), *rows])
 
 
 def _servers(destinations: Iterable[Document]) -> list[str]:
