@@ -154,5 +154,10 @@ def _run_twistd(words: list[str]) -> None:
     from twisted.application import app
     from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 
+    runner = UnixApplicationRunner
+    if _proven is not None:
+        from fipsrelay.observe import logs
+
+        runner = logs.runner(_proven.config.log)
     # As twistd.run, without its last step: to die by the signal that stopped it. A drained stop is a success.
-    app.run(lambda options: UnixApplicationRunner(options).run(), ServerOptions)
+    app.run(lambda options: runner(options).run(), ServerOptions)

@@ -23,15 +23,16 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from fipsrelay.config.model import Config
-from fipsrelay.counters import Counters, IntakeCounters
+from fipsrelay.counters import Counters, IntakeCounters, quantile
 from fipsrelay.crypto import context, gate
 from fipsrelay.crypto.gate import Evidence
 from fipsrelay.crypto.policy import Policy, demanded
 from fipsrelay.errors import FipsError, PortProblem, PortsError
 from fipsrelay.observe import evidence as report
 from fipsrelay.observe import status
-from fipsrelay.observe.history import INTERVAL, History
+from fipsrelay.observe.history import INTERVAL, History, Sample
 from fipsrelay.observe.site import StatusSite
+from fipsrelay.observe.text import duration
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room, places
@@ -46,6 +47,7 @@ from fipsrelay.wire.streams import ReadBuffer
 PAGE = "statistics"
 BACKLOG = 1024
 WATCH_INTERVAL = 60.0
+SUMMARY_INTERVAL = 60.0
 
 _log = Logger()
 
@@ -187,6 +189,7 @@ class Relay(Stages):
         site = StatusSite(self._document, self._report, self._say_state, reactor.seconds)
         self.addService(Page(site, sockets[PAGE], reactor))
         self.addService(Sampling(histories.values(), reactor))
+        self.addService(Summaries(self._counters.intakes, reactor))
         frontends: list[Frontend] = []
         self._watch = FipsWatch(evidence, self._backends, frontends, reactor)
         self.addService(self._watch)
@@ -205,6 +208,7 @@ class Relay(Stages):
                 room,
                 policy,
                 local.get(name),
+                config.log.level == "debug",
             )
             frontends.append(frontend)
             intakes.addService(Intake(frontend, sockets[name], buffer, room, reactor))
@@ -287,6 +291,41 @@ class Sampling(Service):
     def _sample(self) -> None:
         for history in self._histories:
             history.sample()
+
+
+class Summaries(Service):
+    """Says once a minute what each intake has done, if anything."""
+
+    def __init__(self, counters: Mapping[str, IntakeCounters], reactor: Any) -> None:
+        self.setName("summaries")
+        self._histories = {name: History(each) for name, each in counters.items()}
+        self._loop = LoopingCall(self._say)
+        self._loop.clock = reactor
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop.start(SUMMARY_INTERVAL, now=False)
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._loop.stop()
+
+    def _say(self) -> None:
+        for name, history in self._histories.items():
+            history.sample()
+            sample = history.samples[-1]
+            if sample != Sample():
+                _log.info(
+                    "{intake}: {requests} requests, {errors} errors, {bytes} bytes in {interval:.0f} s, "
+                    "p50 {p50}, p99 {p99}",
+                    intake=name,
+                    requests=sample.requests,
+                    errors=sample.errors,
+                    bytes=sample.bytes,
+                    interval=SUMMARY_INTERVAL,
+                    p50=duration(quantile(sample.latencies, 0.5)),
+                    p99=duration(quantile(sample.latencies, 0.99)),
+                )
 
 
 class FipsWatch(Service):

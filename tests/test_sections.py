@@ -17,6 +17,7 @@ from fipsrelay.config.model import (
     Limits,
     Listen,
     LocalTls,
+    Log,
     Probes,
     Proxy,
     Resolver,
@@ -51,7 +52,7 @@ class SectionTests(SynchronousTestCase):
 
 
 class PlainSectionTests(SectionTests):
-    """``fips``, ``tls``, ``resolver``, ``probes``, ``timeouts`` and ``limits``."""
+    """``fips``, ``tls``, ``resolver``, ``probes``, ``timeouts``, ``limits`` and ``log``."""
 
     def test_defaults(self) -> None:
         config = load_text(BASE, "f.yaml")
@@ -63,6 +64,7 @@ class PlainSectionTests(SectionTests):
         self.assertEqual(config.probes, Probes())
         self.assertEqual(config.timeouts, Timeouts())
         self.assertEqual(config.limits, Limits())
+        self.assertEqual(config.log, Log())
 
     def test_all_settings(self) -> None:
         config = load_text(
@@ -73,7 +75,8 @@ class PlainSectionTests(SectionTests):
             "crl: /etc/crl.pem, ocsp_stapling: require}\n"
             "resolver: {refresh: 1m, nameservers: [192.0.2.53, 192.0.2.54:5353, '[2001:db8::1]:53']}\n"
             "probes: {enabled: false, interval: 1, fall: 100, rise: 2}\n"
-            "limits: {head_size: 32768, header_lines: 64, connections: 10}\n",
+            "limits: {head_size: 32768, header_lines: 64, connections: 10}\n"
+            "log: {level: debug, format: journald, socket: /run/log}\n",
             "f.yaml",
         )
         certificate = Certificate("9", "N", "1.0", "1.0-x", "FIPS 140-3", "S", sunset="2030-01-31")
@@ -83,6 +86,7 @@ class PlainSectionTests(SectionTests):
         self.assertEqual(config.resolver, Resolver(60.0, servers))
         self.assertEqual(config.probes, Probes(False, 1.0, 100, 2))
         self.assertEqual(config.limits, Limits(32768, 64, 10))
+        self.assertEqual(config.log, Log("debug", "journald", "/run/log"))
 
     def test_every_timeout(self) -> None:
         for field in attrs.fields(Timeouts):
@@ -103,6 +107,8 @@ class PlainSectionTests(SectionTests):
             self.problem(BASE + "tls: {minimum_version: 1.1}\n"),
         )
         self.assertIn("limits.head_size: found '64KB'", self.problem(BASE + "limits: {head_size: 64KB}\n"))
+        wanted = "log.level: found 'trace'; allowed: debug or info or warn or error or critical"
+        self.assertIn(wanted, self.problem(BASE + "log: {level: trace}\n"))
         problem = self.problem(BASE + "resolver: {nameservers: [192.0.2.53, dns.example]}\n")
         self.assertIn("f.yaml:4: resolver.nameservers[1]: found 'dns.example'; allowed: an IP address", problem)
         problems = self.problems(BASE + "probes: {enabled: on, interval: 500ms, fall: 0, rise: 101, rize: 1}\n")

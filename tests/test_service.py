@@ -165,7 +165,7 @@ class TreeTests(SynchronousTestCase):
     def test_names(self) -> None:
         self.assertEqual(cast(Any, self.relay).name, "fipsrelay")
         names = [cast(Any, each).name for each in self.relay]
-        self.assertEqual(names, ["timekeeping", "upstreams", "statistics", "sampling", "FIPS", "intakes"])
+        self.assertEqual(names, ["timekeeping", "upstreams", "statistics", "sampling", "summaries", "FIPS", "intakes"])
         intakes = cast(MultiService, self.relay.getServiceNamed("intakes"))
         self.assertEqual([cast(Any, each).name for each in intakes], ["web", "logs"])
 

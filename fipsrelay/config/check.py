@@ -57,5 +57,6 @@ def expanded(config: Config) -> str:
     document["resolver"]["nameservers"] = [values.joined(*server) for server in config.resolver.nameservers]
     document["egress"]["proxy"] = proxies.written(egress.proxy) if egress.proxy else None
     document["tls"]["crl"] = config.tls.crl or None
+    document["log"]["socket"] = config.log.socket or None
     document["egress"]["password_file"] = egress.password_file or None
     return yaml.safe_dump(document, sort_keys=False).rstrip()

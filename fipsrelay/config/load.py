@@ -20,7 +20,7 @@ from typing import Final
 import attrs
 
 from fipsrelay.config import sections, values
-from fipsrelay.config.model import Config, Fips, Limits, Probes, Resolver, Timeouts, Tls
+from fipsrelay.config.model import Config, Fips, Limits, Log, Probes, Resolver, Timeouts, Tls
 from fipsrelay.config.nodes import Node, merge, parse
 from fipsrelay.config.values import Readers, one_of, settings
 from fipsrelay.errors import ConfigError, Problem
@@ -120,4 +120,5 @@ def _config(root: Node, environ: Mapping[str, str], problems: list[Problem]) -> 
         intakes=sections.intakes(nodes["intakes"], nodes["upstreams"], listen.port_range_start, problems),
         timeouts=Timeouts(**settings(nodes["timeouts"], sections.TIMEOUTS, problems)),
         limits=Limits(**settings(nodes["limits"], sections.LIMITS, problems)),
+        log=Log(**settings(nodes["log"], sections.LOG, problems)),
     )

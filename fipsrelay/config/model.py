@@ -258,6 +258,21 @@ class Limits:
 
 
 @attrs.frozen
+class Log:
+    """What is logged, and how.
+
+    Attributes:
+        level: ``debug``, ``info``, ``warn``, ``error`` or ``critical``; what is less than that is not logged.
+        format: ``text`` or ``json``, to where twistd logs; ``journald`` or ``syslog``, to their sockets.
+        socket: absolute path of another one; empty for the usual one.
+    """
+
+    level: str = "info"
+    format: str = "text"
+    socket: str = ""
+
+
+@attrs.frozen
 class Config:
     """The whole configuration, complete and consistent."""
 
@@ -272,3 +287,4 @@ class Config:
     intakes: Mapping[str, Intake]
     timeouts: Timeouts
     limits: Limits
+    log: Log

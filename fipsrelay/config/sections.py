@@ -70,6 +70,11 @@ LIMITS: Final[Readers] = {
     "header_lines": whole(16, 4096),
     "connections": whole(1, 1_000_000),
 }
+LOG: Final[Readers] = {
+    "level": one_of("debug", "info", "warn", "error", "critical"),
+    "format": one_of("text", "json", "journald", "syslog"),
+    "socket": values.file,
+}
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 

@@ -56,6 +56,7 @@ class Answer:
         head_sent: the agent has got (some of) an answer.
         done: it has got all of it.
         reusable: the upstream connection can carry another request.
+        status: the newest one's.
     """
 
     def __init__(self, asker: Asker, frontend: Frontend) -> None:
@@ -66,6 +67,7 @@ class Answer:
         self._read_answer = frontend.answers
         self._counts = frontend.counters.requests
         self.head_sent = False
+        self.status = 0
         self._interim = False
 
     @property
@@ -148,6 +150,7 @@ class Answer:
             return position
         asker, length = self._asker, head.body
         self._counts[head.status] += 1
+        self.status = head.status
         self.reusable = head.keep_alive
         if not head.keep_alive:
             asker.upstream_leaves()

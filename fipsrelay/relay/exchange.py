@@ -502,7 +502,10 @@ class Exchange:
             else:
                 stream.close()
         self._request = self._sent = None
-        self._took(self._now() - self._began)
+        seconds = self._now() - self._began
+        self._took(seconds)
+        if self._frontend.talks:
+            self._frontend.answered(self._head, answer.status, seconds)
         answer.head_sent = False
         if not self.closing:
             self._next()
@@ -547,6 +550,7 @@ class Exchange:
     def _say(self, error: AgentError | UpstreamError, *, close: bool) -> None:
         """Answer instead of the upstream."""
         self._counters.requests[error.status] += 1
+        self._answer.status = error.status
         head_only = self._request is not None and self._request.method == b"HEAD"
         self.to_agent(local_answer(error.status, error.code, str(error), close=close, head_only=head_only))
 

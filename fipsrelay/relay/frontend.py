@@ -71,9 +71,11 @@ class Frontend:
         room: of the process.
         policy: what handshakes with agents are judged by.
         tls: context for the agents, where the intake has a certificate.
+        talks: whether each request is logged.
 
     Attributes:
         draining: no further requests are taken.
+        talks: whether each request is logged.
         requests: reads the heads of requests.
         answers: reads the head of an answer to any method but HEAD; also gives it rebuilt.
     """
@@ -90,6 +92,7 @@ class Frontend:
         room: Room,
         policy: Policy,
         tls: SSL.Context | None = None,
+        talks: bool = False,
     ) -> None:
         self.intake = intake
         self.counters = counters
@@ -100,6 +103,7 @@ class Frontend:
         self.policy = policy
         self.tls = tls
         self.draining = False
+        self.talks = talks
         self._backends = backends
         self._routes = Routes(intake)
         self._connections: set[AgentConnection] = set()
@@ -152,6 +156,25 @@ class Frontend:
         """Count and log a failure; the one place where it is logged."""
         upstream = error.upstream if isinstance(error, UpstreamError) else None
         self._tell(error.code, upstream, str(error), self._failures)
+
+    def answered(self, head: bytes, status: int, seconds: float) -> None:
+        """Log a request that is over, for those who want to read of each.
+
+        Args:
+            head: as it went upstream.
+            status: of its answer.
+            seconds: that it took.
+        """
+        method, target = head.split(b" ", 2)[:2]
+        _log.debug(
+            "{intake}: {method} {path} {status} in {milliseconds:.1f} ms",
+            intake=self.intake.name,
+            method=method.decode("ascii", "replace"),
+            # Without its query, where some agents put their key.
+            path=target.partition(b"?")[0].decode("ascii", "replace"),
+            status=status,
+            milliseconds=seconds * 1000,
+        )
 
     def greeted(self, code: str, text: str) -> None:
         """Count and log an agent that speaks TLS to a plaintext port, or none to a TLS port."""

@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Callable
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -46,17 +45,21 @@ class PageTests(Stage):
         self.browser.get(f"http://localhost:{self.page_port}/")
 
     def wait(self, condition: Callable[[], object]) -> None:
-        """Until it holds; the page may renew itself in the middle of it."""
-        waiting = WebDriverWait(self.browser, TIMEOUT, 0.1, [StaleElementReferenceException])
-        waiting.until(lambda browser: condition())
+        """Until it holds."""
+        WebDriverWait(self.browser, TIMEOUT, 0.1).until(lambda browser: condition())
 
     def cells(self, table: str) -> list[str]:
-        return [cell.text for cell in self.browser.find_elements(By.CSS_SELECTOR, f"#{table} tbody td")]
+        # In one step: the page may renew itself between two.
+        script = "return Array.from(document.querySelectorAll(arguments[0]), cell => cell.innerText.trim())"
+        return list(self.browser.execute_script(script, f"#{table} tbody td"))
 
     def state(self) -> tuple[str, str]:
         """Words and colour of the server's state."""
-        cell = self.browser.find_element(By.CSS_SELECTOR, "#servers tbody td:nth-child(3) span")
-        return cell.text, cell.value_of_css_property("color")
+        script = (
+            "const cell = document.querySelector(arguments[0]); return [cell.innerText, getComputedStyle(cell).color]"
+        )
+        text, color = self.browser.execute_script(script, "#servers tbody td:nth-child(3) span")
+        return text, color
 
     def keep(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -65,7 +68,8 @@ class PageTests(Stage):
     def test_page(self) -> None:
         self.open(1280, 900)
         self.assertEqual(self.browser.title, "ready - fipsrelay")
-        self.assertIn("FIPS module in force, without an active certificate", self.cells_text())
+        text = self.browser.execute_script("return document.querySelector('main').innerText")
+        self.assertIn("FIPS module in force, without an active certificate", text)
         self.assertEqual(self.cells("intakes")[3], "0")
         self.wait(lambda: self.state()[0] == "✔ UP")
         _, good = self.state()
@@ -84,9 +88,6 @@ class PageTests(Stage):
         self.wait(lambda: self.browser.title == "1 DOWN - fipsrelay")
         self.keep("down")
         self.assertEqual(self.browser.get_log("browser"), [])
-
-    def cells_text(self) -> str:
-        return self.browser.find_element(By.TAG_NAME, "main").text
 
     def test_phone(self) -> None:
         """Only the tables scroll sideways."""

@@ -1,0 +1,190 @@
+"""Where log lines go and what they look like: observers for Twisted's logger.
+
+Nothing of a request's head or body is ever handed to the logger. What looks like an API key all the same is struck out
+here, of whatever is written: 32 or 40 hexadecimal digits, also behind a client token's "pub", which a digest of 64 is
+not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    eventAsText,
+    formatEvent,
+    formatEventAsClassicLogText,
+)
+from twisted.scripts._twistd_unix import UnixApplicationRunner, UnixAppLogger
+from zope.interface import implementer
+
+from fipsrelay.config.model import Log
+
+SOCKETS = {"journald": "/run/systemd/journal/socket", "syslog": "/dev/log"}
+_KEY = re.compile(r"(?:(?<=pub)|(?<![0-9A-Fa-f]))(?:[0-9A-Fa-f]{8})?[0-9A-Fa-f]{32}(?![0-9A-Fa-f])")
+# syslog(3)'s numbers, which journald has too.
+_PRIORITIES = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
+_DAEMON = 3  # the facility
+_LARGEST = 64 * 1024  # of a datagram's text; more may not fit the socket's buffer
+# What Twisted itself, and its old logger, put beside an event's own fields.
+_THEIRS = frozenset({"message", "time", "isError", "system", "format", "failure", "why", "log_logger"})
+
+
+def redact(text: str) -> str:
+    """Strike out what looks like an API key."""
+    return _KEY.sub("***", text)
+
+
+def fields(event: LogEvent) -> Iterator[tuple[str, Any]]:
+    """What was logged beside the text: values that JSON knows, others as their text."""
+    for name, value in event.items():
+        if not name.startswith("log_") and name not in _THEIRS:
+            if isinstance(value, str) or not isinstance(value, bool | int | float | None):
+                value = redact(str(value))
+            yield name, value
+
+
+def as_text(event: LogEvent) -> str | None:
+    """One line as Twisted writes it: time, source and level, text; tracebacks on lines of their own."""
+    text = formatEventAsClassicLogText(event, formatTime=lambda when: _time(when, "seconds"))
+    return None if text is None else redact(text)
+
+
+def as_json(event: LogEvent) -> str:
+    """One object on one line: ``time``, ``level``, ``logger``, ``message``, ``traceback``, and the event's fields."""
+    return json.dumps({**dict(fields(event)), **_common(event)}, ensure_ascii=False) + "\n"
+
+
+def as_journal(event: LogEvent) -> bytes:
+    """A datagram of journald's native protocol, with the event's fields as ``FIPSRELAY_…``.
+
+    Source: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
+    """
+    entry = {
+        "MESSAGE": _message(event),
+        "PRIORITY": str(_priority(event)),
+        "SYSLOG_IDENTIFIER": "fipsrelay",
+        "FIPSRELAY_LOGGER": _logger(event),
+        **{f"FIPSRELAY_{re.sub('[^A-Z0-9]', '_', name.upper())}": str(value) for name, value in fields(event)},
+    }
+    return b"".join(_journal_field(name, value[:_LARGEST].encode()) for name, value in entry.items())
+
+
+def _journal_field(name: str, value: bytes) -> bytes:
+    if b"\n" in value:
+        return b"%b\n%b%b\n" % (name.encode(), len(value).to_bytes(8, "little"), value)
+    return b"%b=%b\n" % (name.encode(), value)
+
+
+def as_syslog(event: LogEvent) -> bytes:
+    """A message of RFC 5424, without structured data: that would need a number of our own."""
+    head = f"<{8 * _DAEMON + _priority(event)}>1 {_time(event.get('log_time'), 'microseconds')} "
+    text = " ".join(_message(event)[:_LARGEST].split("\n"))
+    return f"{head}{socket.gethostname() or '-'} fipsrelay {os.getpid()} - - {text}".encode()
+
+
+def _common(event: LogEvent) -> dict[str, Any]:
+    failure = event.get("log_failure")
+    level = event.get("log_level")
+    return {
+        "time": _time(event.get("log_time"), "milliseconds"),
+        "level": level.name if level else "info",
+        "logger": _logger(event),
+        "message": redact(formatEvent(event)),
+        **({"traceback": redact(failure.getTraceback())} if failure else {}),
+    }
+
+
+def _message(event: LogEvent) -> str:
+    """The text, with its traceback."""
+    return redact(eventAsText(event, includeTimestamp=False, includeSystem=False))
+
+
+def _logger(event: LogEvent) -> str:
+    return str(event.get("log_namespace") or event.get("log_system") or "-")
+
+
+def _priority(event: LogEvent) -> int:
+    return _PRIORITIES.get(event.get("log_level"), 6)
+
+
+def _time(seconds: float | None, precision: str) -> str:
+    return datetime.fromtimestamp(seconds or 0.0, timezone.utc).isoformat(timespec=precision)
+
+
+@implementer(ILogObserver)
+class Datagrams:
+    """Sends each event as a datagram to a local socket.
+
+    A log that nobody takes must not stop the relay: what cannot be sent is counted, and told when something can again.
+
+    Args:
+        path: of the socket.
+        write: makes the datagram.
+    """
+
+    def __init__(self, path: str, write: Callable[[LogEvent], bytes]) -> None:
+        self._path = path
+        self._write = write
+        self._socket = self._open()
+        self._lost = 0
+
+    def __call__(self, event: LogEvent) -> None:
+        """Send it."""
+        if self._lost:
+            told: LogEvent = {name: event[name] for name in ("log_time", "log_namespace") if name in event}
+            told["log_format"] = "{lost} lines before this one could not be sent to {path}"
+            told |= {"log_level": LogLevel.warn, "lost": self._lost, "path": self._path}
+            if self._send(told):
+                self._lost = 0
+        if not self._send(event):
+            self._lost += 1
+
+    def _send(self, event: LogEvent) -> bool:
+        try:
+            self._socket.sendto(self._write(event), self._path)
+        except OSError:
+            # Whoever reads it may have started again, or may be too slow.
+            return False
+        return True
+
+    @staticmethod
+    def _open() -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        made.setblocking(False)
+        return made
+
+
+def runner(log: Log) -> type[UnixApplicationRunner]:
+    """Twisted's runner of applications, with this log; twistd's own ``--logger`` and ``--syslog`` win."""
+
+    class Logger(UnixAppLogger):
+        def _getLogObserver(self) -> ILogObserver:
+            observer: Any
+            if self._syslog:
+                observer = super()._getLogObserver()
+                return observer  # type: ignore[no-any-return]
+            if log.format in SOCKETS:
+                write = as_journal if log.format == "journald" else as_syslog
+                observer = Datagrams(log.socket or SOCKETS[log.format], write)
+            else:
+                # To the terminal, or to the file that twistd was told and that SIGUSR1 rotates.
+                observer = super()._getLogObserver()
+                observer.formatEvent = as_json if log.format == "json" else as_text
+            level = LogLevel.levelWithName(log.level)
+            return FilteringLogObserver(observer, [LogLevelFilterPredicate(level)])
+
+    class Runner(UnixApplicationRunner):
+        loggerFactory = Logger
+
+    return Runner

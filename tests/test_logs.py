@@ -1,0 +1,152 @@
+"""What log lines look like, and where they go."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+from hypothesis import given, strategies
+from twisted.logger import LogEvent, Logger, LogLevel
+from twisted.python.failure import Failure
+
+from fipsrelay.observe import logs
+from tests.folders import Folders
+
+KEY = "0123456789abcdef0123456789ABCDEF"
+DIGEST = "0123456789abcdef" * 4
+
+
+def event(level: LogLevel = LogLevel.warn, text: str = "{intake}: {count} of {what}", **fields: object) -> LogEvent:
+    """As Twisted's logger makes them."""
+    found: list[LogEvent] = []
+    Logger("fipsrelay.test", observer=found.append).emit(level, text, **fields)  # type: ignore[arg-type]
+    [made] = found
+    made["log_time"] = 1_800_000_000.25
+    return made
+
+
+def failed() -> LogEvent:
+    """One with a traceback."""
+    try:
+        raise ValueError(f"no {KEY}")
+    except ValueError:
+        return event(LogLevel.critical, "It failed", log_failure=Failure())
+
+
+class FormatTests(Folders):
+    def setUp(self) -> None:
+        self.made = event(intake="web", count=3, what=f"key {KEY}", digest=DIGEST, error=ValueError("x"), ok=True)
+
+    def test_text(self) -> None:
+        wanted = "2027-01-15T08:00:00+00:00 [fipsrelay.test#warn] web: 3 of key ***\n"
+        self.assertEqual(logs.as_text(self.made), wanted)
+        text = logs.as_text(failed()) or ""
+        self.assertIn("ValueError: no ***", text)
+
+    def test_json(self) -> None:
+        line = logs.as_json(self.made)
+        self.assertEqual(line.count("\n"), 1)
+        wanted = {
+            "time": "2027-01-15T08:00:00.250+00:00",
+            "level": "warn",
+            "logger": "fipsrelay.test",
+            "message": "web: 3 of key ***",
+            "intake": "web",
+            "count": 3,
+            "what": "key ***",
+            "digest": DIGEST,
+            "error": "x",
+            "ok": True,
+        }
+        self.assertEqual(json.loads(line), wanted)
+        found = json.loads(logs.as_json(failed()))
+        self.assertEqual((found["level"], found["message"]), ("critical", "It failed"))
+        self.assertIn("ValueError: no ***", found["traceback"])
+
+    def test_own_fields_do_not_hide_the_common_ones(self) -> None:
+        found = json.loads(logs.as_json(event(text="x", level_=1, logger="other", time_=2)))
+        self.assertEqual((found["message"], found["level"], found["logger"]), ("x", "warn", "fipsrelay.test"))
+
+    def test_journal(self) -> None:
+        """Values with newlines go by their length."""
+        found = read_journal(logs.as_journal(self.made))
+        self.assertEqual(found["MESSAGE"], "web: 3 of key ***")
+        self.assertEqual((found["PRIORITY"], found["SYSLOG_IDENTIFIER"]), ("4", "fipsrelay"))
+        self.assertEqual((found["FIPSRELAY_INTAKE"], found["FIPSRELAY_COUNT"]), ("web", "3"))
+        self.assertEqual(found["FIPSRELAY_LOGGER"], "fipsrelay.test")
+        found = read_journal(logs.as_journal(failed()))
+        self.assertEqual((found["PRIORITY"], found["MESSAGE"].splitlines()[0]), ("2", "It failed"))
+        self.assertIn("ValueError: no ***", found["MESSAGE"])
+
+    @given(strategies.dictionaries(strategies.from_regex("[a-z_]{1,9}", fullmatch=True), strategies.text()))
+    def test_any_journal(self, fields: dict[str, str]) -> None:
+        """Whatever is in the fields, a reader finds it."""
+        fields = {f"x{name}": value for name, value in fields.items()}
+        found = read_journal(logs.as_journal(event(LogLevel.info, "x", **fields)))
+        for name, value in fields.items():
+            self.assertEqual(found[f"FIPSRELAY_{name.upper()}"], logs.redact(value))
+
+    def test_syslog(self) -> None:
+        """RFC 5424 §6: daemon is 3, warning is 4."""
+        head = f"<28>1 2027-01-15T08:00:00.250000+00:00 {socket.gethostname()} fipsrelay {os.getpid()} - - "
+        self.assertEqual(logs.as_syslog(self.made).decode(), head + "web: 3 of key ***")
+        self.assertNotIn(b"\n", logs.as_syslog(failed()))
+
+    def test_redact(self) -> None:
+        for text, wanted in (
+            (f"api_key={KEY}&x", "api_key=***&x"),
+            (f"/v1/input/{KEY}", "/v1/input/***"),
+            (f"pub{KEY}", "pub***"),
+            (KEY + "01234567", "***"),
+            (DIGEST, DIGEST),
+            (KEY[:31], KEY[:31]),
+        ):
+            self.assertEqual(logs.redact(text), wanted, text)
+
+
+class DatagramTests(Folders):
+    def setUp(self) -> None:
+        self.path = self.folder() / "log"
+
+    def listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(listener.close)
+        listener.bind(str(self.path))
+        listener.settimeout(10)
+        return listener
+
+    def test_lost(self) -> None:
+        """What could not be sent is told of by the first that can, and not again."""
+        send = logs.Datagrams(str(self.path), lambda made: str(made["log_format"]).format(**made).encode())
+        for text in ("a", "b"):
+            send(event(text=text))
+        listener = self.listen()
+        for text in ("c", "d"):
+            send(event(text=text))
+        found = [listener.recv(1000).decode() for _ in range(3)]
+        self.assertEqual(found, [f"2 lines before this one could not be sent to {self.path}", "c", "d"])
+
+    def test_reader_that_is_slow(self) -> None:
+        """The relay does not wait for it."""
+        listener = self.listen()
+        send = logs.Datagrams(str(self.path), lambda made: b"x" * 1000)
+        for _ in range(10_000):
+            send(event(text="x"))
+        self.assertEqual(listener.recv(2000), b"x" * 1000)
+
+
+def read_journal(data: bytes) -> dict[str, str]:
+    """Read journald's native protocol."""
+    found = {}
+    while data:
+        name, mark, rest = data.partition(b"\n")
+        if b"=" in name:
+            key, _, value = name.partition(b"=")
+            data = rest
+        else:
+            key, size = name, int.from_bytes(rest[:8], "little")
+            value, data = rest[8 : 8 + size], rest[9 + size :]
+        found[key.decode()] = value.decode()
+        assert mark == b"\n"
+    return found
