@@ -6,36 +6,36 @@ privileges, so that every port that is taken is reported at once and on the term
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 from OpenSSL import SSL
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
-from twisted.internet.task import LoopingCall
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 
 from fipsrelay.config.model import Config
-from fipsrelay.counters import Counters, IntakeCounters, quantile
-from fipsrelay.crypto import context, gate
+from fipsrelay.counters import Counters, IntakeCounters
+from fipsrelay.crypto import context
 from fipsrelay.crypto.gate import Evidence
 from fipsrelay.crypto.policy import Policy, demanded
-from fipsrelay.errors import FipsError, PortProblem, PortsError
 from fipsrelay.observe import evidence as report
 from fipsrelay.observe import status
-from fipsrelay.observe.history import INTERVAL, History, Sample
+from fipsrelay.observe.history import History
+from fipsrelay.observe.notify import Manager, Notify
+from fipsrelay.observe.sampling import Sampling, Summaries
 from fipsrelay.observe.site import StatusSite
-from fipsrelay.observe.text import duration
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room, places
+from fipsrelay.relay.sockets import PAGE, bind, handed_over
+from fipsrelay.relay.watch import FipsWatch
 from fipsrelay.upstream.backend import Backend, backends
 from fipsrelay.upstream.connect import Gateway
 from fipsrelay.upstream.egress import gateway
@@ -43,11 +43,6 @@ from fipsrelay.upstream.names import Names, is_address
 from fipsrelay.upstream.prepare import prepare
 from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.streams import ReadBuffer
-
-PAGE = "statistics"
-BACKLOG = 1024
-WATCH_INTERVAL = 60.0
-SUMMARY_INTERVAL = 60.0
 
 _log = Logger()
 
@@ -72,50 +67,7 @@ def make(config: Config, evidence: Evidence, reactor: Any) -> IService:
     if policy.hybrid_groups:
         message = f"No certificate covers key exchange by {', '.join(policy.hybrid_groups)} (tls.hybrid_groups)."
         evidence = attrs.evolve(evidence, warnings=(*evidence.warnings, message))
-    return Relay(config, evidence, policy, tls, local, way, bind(config), reactor)
-
-
-def bind(config: Config) -> dict[str, list[socket.socket]]:
-    """Bind every port, by intake name and ``PAGE``, and listen on it.
-
-    A host without IPv6 has no ``::1``; that is no reason not to serve its Agent on 127.0.0.1.
-
-    Raises:
-        PortsError: all ports that could not be bound; none is left bound then.
-    """
-    ports = [(PAGE, config.listen.port_range_start), *((each.name, each.port) for each in config.intakes.values())]
-    bound: dict[str, list[socket.socket]] = {name: [] for name, _ in ports}
-    problems = []
-    for address in config.listen.addresses:
-        if address == "::1" and len(config.listen.addresses) > 1 and not _has_address(address):
-            _log.warn("There is no {address} on this host: nothing listens there", address=address)
-            continue
-        for name, port in ports:
-            try:
-                bound[name].append(_listen(address, port))
-            except OSError as error:
-                reason = os.strerror(error.errno) if error.errno else str(error)
-                problems.append(PortProblem(name, address, port, reason))
-    if problems:
-        for sock in (sock for sockets in bound.values() for sock in sockets):
-            sock.close()
-        raise PortsError(tuple(problems))
-    return bound
-
-
-def _has_address(address: str) -> bool:
-    try:
-        _listen(address, 0).close()
-    except OSError as error:
-        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-    return True
-
-
-def _listen(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.create_server((address, port), family=family, backlog=BACKLOG)
-    sock.setblocking(False)
-    return sock
+    return Relay(config, evidence, policy, tls, local, way, bind(config, handed_over(os.environ)), reactor)
 
 
 class Stages(MultiService):
@@ -184,6 +136,8 @@ class Relay(Stages):
             names.failing,
             connections,
         )
+        self._notify = Notify(Manager(os.environ), self._line, reactor)
+        self.addService(self._notify)
         self.addService(Timekeeping(deadlines))
         self.addService(Upstreams(self._backends, names, way))
         site = StatusSite(self._document, self._report, self._say_state, reactor.seconds)
@@ -225,11 +179,23 @@ class Relay(Stages):
     def stopService(self) -> Deferred[None]:
         """Finish what is under way."""
         self._state = "draining"
+        self._notify.stopping()
         return super().stopService()
 
     def _ready(self) -> None:
         self._state = "ready"
+        self._notify.ready()
         _log.info("fipsrelay is ready: {count} intakes", count=len(self._counters.intakes))
+
+    def _line(self) -> str:
+        """How it is, for a service manager's status."""
+        counters = self._counters
+        down = [name for name, backend in self._backends.items() if not backend.cluster.usable]
+        return (
+            f"{self._say_state()}: {counters.open_connections} connections, "
+            f"{sum(sum(each.requests.values()) for each in counters.intakes.values())} requests; "
+            f"upstreams without a server: {', '.join(down) or 'none'}"
+        )
 
     def _say_state(self) -> str:
         return "lost" if self._watch.lost else self._state
@@ -269,113 +235,6 @@ class Timekeeping(Service):
     def stopService(self) -> None:
         super().stopService()
         self._deadlines.stop()
-
-
-class Sampling(Service):
-    """Takes samples of the intakes' counters."""
-
-    def __init__(self, histories: Iterable[History], reactor: Any) -> None:
-        self.setName("sampling")
-        self._histories = histories
-        self._loop = LoopingCall(self._sample)
-        self._loop.clock = reactor
-
-    def startService(self) -> None:
-        super().startService()
-        self._loop.start(INTERVAL, now=False)
-
-    def stopService(self) -> None:
-        super().stopService()
-        self._loop.stop()
-
-    def _sample(self) -> None:
-        for history in self._histories:
-            history.sample()
-
-
-class Summaries(Service):
-    """Says once a minute what each intake has done, if anything."""
-
-    def __init__(self, counters: Mapping[str, IntakeCounters], reactor: Any) -> None:
-        self.setName("summaries")
-        self._histories = {name: History(each) for name, each in counters.items()}
-        self._loop = LoopingCall(self._say)
-        self._loop.clock = reactor
-
-    def startService(self) -> None:
-        super().startService()
-        self._loop.start(SUMMARY_INTERVAL, now=False)
-
-    def stopService(self) -> None:
-        super().stopService()
-        self._loop.stop()
-
-    def _say(self) -> None:
-        for name, history in self._histories.items():
-            history.sample()
-            sample = history.samples[-1]
-            if sample != Sample():
-                _log.info(
-                    "{intake}: {requests} requests, {errors} errors, {bytes} bytes in {interval:.0f} s, "
-                    "p50 {p50}, p99 {p99}",
-                    intake=name,
-                    requests=sample.requests,
-                    errors=sample.errors,
-                    bytes=sample.bytes,
-                    interval=SUMMARY_INTERVAL,
-                    p50=duration(quantile(sample.latencies, 0.5)),
-                    p99=duration(quantile(sample.latencies, 0.99)),
-                )
-
-
-class FipsWatch(Service):
-    """Repeats the gate's cheap checks. When one fails nothing is sent upstream any more, until the relay is restarted.
-
-    Args:
-        evidence: what the gate saw.
-        backends: the upstreams.
-        frontends: whose connections are cut then; requests on new ones are answered with 503.
-        reactor: Twisted's.
-
-    Attributes:
-        lost: the check that failed, or None.
-    """
-
-    def __init__(
-        self, evidence: Evidence, backends: Mapping[str, Backend], frontends: Iterable[Frontend], reactor: Any
-    ) -> None:
-        self.setName("FIPS")
-        self.lost: FipsError | None = None
-        self._evidence = evidence
-        self._clusters = {backend.cluster for backend in backends.values()}
-        self._frontends = frontends
-        self._reactor = reactor
-        self._next: IDelayedCall | None = None
-
-    def startService(self) -> None:
-        super().startService()
-        self._next = self._reactor.callLater(WATCH_INTERVAL, self._check)
-
-    def stopService(self) -> None:
-        super().stopService()
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-
-    def _check(self) -> None:
-        try:
-            gate.check_again(self._evidence)
-        except FipsError as error:
-            self._give_up(error)
-        else:
-            self._next = self._reactor.callLater(WATCH_INTERVAL, self._check)
-
-    def _give_up(self, error: FipsError) -> None:
-        self.lost = error
-        _log.critical("{error}; nothing is relayed any more until the relay is restarted", error=gate.one_line(error))
-        for cluster in self._clusters:
-            cluster.bar(f"FIPS check {error.code} failed, restart the relay")
-        for frontend in self._frontends:
-            frontend.abort()
 
 
 class Upstreams(Service):

@@ -17,23 +17,15 @@ from fipsrelay.config.load import load_text
 from fipsrelay.config.model import Config, Intake, Limits, Listen, Timeouts, Upstream
 from fipsrelay.crypto.gate import Evidence
 from fipsrelay.crypto.policy import SP800_52
-from fipsrelay.errors import PortsError
+from fipsrelay.demo.peer import free_ports
 from fipsrelay.observe import text
+from fipsrelay.relay import sockets
 from fipsrelay.relay.factory import IntakePort
 from fipsrelay.upstream.connect import Gateway
 from fipsrelay.upstream.names import Names
 from tests.doubles import Reactor
 
 EVIDENCE = Evidence("/fips.so", "ab", "provider", "3.0.9", "build", "OpenSSL", True, "#4282", ())
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in held]
-    for sock in held:
-        sock.close()
-    return ports
 
 
 def config(*addresses: str, limit: int = 10) -> Config:
@@ -77,61 +69,6 @@ class ServiceReactor(Reactor):
         self.callLater(0, call, *arguments, **named)
 
 
-class BindTests(SynchronousTestCase):
-    def bind(self, wanted: Config) -> dict[str, list[socket.socket]]:
-        bound = service.bind(wanted)
-        for sock in (sock for sockets in bound.values() for sock in sockets):
-            self.addCleanup(sock.close)
-        return bound
-
-    def test_all(self) -> None:
-        wanted = config("127.0.0.1", "127.0.0.2")
-        bound = self.bind(wanted)
-        names = {
-            service.PAGE: wanted.listen.port_range_start,
-            **{intake.name: intake.port for intake in wanted.intakes.values()},
-        }
-        self.assertEqual(
-            {name: [sock.getsockname() for sock in sockets] for name, sockets in bound.items()},
-            {name: [("127.0.0.1", port), ("127.0.0.2", port)] for name, port in names.items()},
-        )
-
-    def test_every_problem_at_once_and_nothing_stays_bound(self) -> None:
-        wanted = config("127.0.0.1", "127.0.0.2", "192.0.2.1")
-        taken = [
-            socket.create_server(("127.0.0.1", wanted.intakes["web"].port)),
-            socket.create_server(("127.0.0.2", wanted.listen.port_range_start)),
-        ]
-        for sock in taken:
-            self.addCleanup(sock.close)
-        error = self.assertRaises(PortsError, service.bind, wanted)
-        found = [(problem.frontend, problem.address, problem.reason) for problem in error.problems]
-        in_use, not_here = "Address already in use", "Cannot assign requested address"
-        self.assertEqual(
-            found,
-            [
-                ("web", "127.0.0.1", in_use),
-                (service.PAGE, "127.0.0.2", in_use),
-                *((name, "192.0.2.1", not_here) for name in (service.PAGE, "web", "logs")),
-            ],
-        )
-        for sock in taken:
-            sock.close()
-        self.bind(attrs.evolve(wanted, listen=attrs.evolve(wanted.listen, addresses=("127.0.0.1", "127.0.0.2"))))
-
-    def test_a_host_without_ipv6(self) -> None:
-        """Its Agent on 127.0.0.1 is served all the same, unless there is nothing but ::1."""
-        both, only = config("127.0.0.1", "::1"), config("::1")
-        if service._has_address("::1"):
-            self.assertEqual({len(sockets) for sockets in self.bind(both).values()}, {2})
-            self.assertEqual({len(sockets) for sockets in self.bind(only).values()}, {1})
-        else:
-            with capturedLogs() as logs:
-                self.assertEqual({len(sockets) for sockets in self.bind(both).values()}, {1})
-            self.assertEqual([event["address"] for event in logs], ["::1"])
-            self.assertRaises(PortsError, service.bind, only)
-
-
 class TreeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = ServiceReactor()
@@ -139,8 +76,8 @@ class TreeTests(SynchronousTestCase):
 
     def make(self, wanted: Config) -> None:
         self.config = wanted
-        bound = service.bind(wanted)
-        for sock in (sock for sockets in bound.values() for sock in sockets):
+        bound = sockets.bind(wanted)
+        for sock in (sock for each in bound.values() for sock in each):
             self.addCleanup(sock.close)
         self.relay = service.Relay(
             wanted, EVIDENCE, SP800_52, SSL.Context(SSL.TLS_CLIENT_METHOD), {}, None, bound, self.reactor
@@ -165,7 +102,10 @@ class TreeTests(SynchronousTestCase):
     def test_names(self) -> None:
         self.assertEqual(cast(Any, self.relay).name, "fipsrelay")
         names = [cast(Any, each).name for each in self.relay]
-        self.assertEqual(names, ["timekeeping", "upstreams", "statistics", "sampling", "summaries", "FIPS", "intakes"])
+        self.assertEqual(
+            names,
+            ["service manager", "timekeeping", "upstreams", "statistics", "sampling", "summaries", "FIPS", "intakes"],
+        )
         intakes = cast(MultiService, self.relay.getServiceNamed("intakes"))
         self.assertEqual([cast(Any, each).name for each in intakes], ["web", "logs"])
 

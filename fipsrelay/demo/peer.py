@@ -102,6 +102,7 @@ class RelayProcess:
         environ: what to add to the environment.
         prefix: a program that starts it, with its arguments.
         python: the interpreter beside which it is installed.
+        descriptors: that it inherits.
 
     Attributes:
         pid: its process id.
@@ -113,6 +114,7 @@ class RelayProcess:
         environ: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
         python: str = sys.executable,
+        descriptors: Sequence[int] = (),
     ) -> None:
         self._process = subprocess.Popen(
             [*prefix, str(Path(python).with_name("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(config_file)],
@@ -122,6 +124,7 @@ class RelayProcess:
             env={**os.environ, **(environ or {})},
             cwd=config_file.parent,
             start_new_session=True,
+            pass_fds=tuple(descriptors),
         )
         self.pid = self._process.pid
         self._lines: list[str] = []

@@ -20,7 +20,7 @@ import signal
 
 def check():
     import gc
-    from fipsrelay.service import FipsWatch
+    from fipsrelay.relay.watch import FipsWatch
     for thing in gc.get_objects():
         if isinstance(thing, FipsWatch):
             thing._next.cancel()

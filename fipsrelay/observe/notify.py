@@ -1,0 +1,86 @@
+"""Tells a service manager how it goes: sd_notify(3), as systemd and others that speak its protocol understand it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+_INTERVAL = 10.0  # seconds from one status to the next, where there is no watchdog
+
+_log = Logger()
+
+
+class Manager:
+    """The other end, if there is one.
+
+    Args:
+        environ: of the process; what is for this process only is taken out.
+
+    Attributes:
+        watchdog: seconds within which it wants to hear from the process; None when it does not care.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        path, usec, pid = (environ.pop(name, "") for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"))
+        # An @ stands for the zero byte of Linux's abstract names.
+        self._path = f"\0{path[1:]}" if path.startswith("@") else path
+        mine = pid in ("", str(os.getpid()))
+        self.watchdog = int(usec) / 1e6 if path and usec.isdigit() and mine else None
+
+    def __bool__(self) -> bool:
+        return bool(self._path)
+
+    def tell(self, **variables: str) -> None:
+        """Send ``READY="1"`` and the like; nothing where there is nobody."""
+        if not self._path:
+            return
+        text = "\n".join(f"{name}={value}" for name, value in variables.items())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                sock.sendto(text.encode(), self._path)
+        except OSError as error:
+            _log.warn("The service manager was not told {text}: {error}", text=text, error=error.strerror)
+
+
+class Notify(Service):
+    """Says when the relay is ready, stops, and how it is. The watchdog is fed by the reactor: a stuck one starves it.
+
+    Args:
+        manager: who is told.
+        status: gives one line for people.
+        reactor: Twisted's.
+    """
+
+    def __init__(self, manager: Manager, status: Callable[[], str], reactor: Any) -> None:
+        self.setName("service manager")
+        self._manager = manager
+        self._status = status
+        self._loop = LoopingCall(self._say)
+        self._loop.clock = reactor
+
+    def ready(self) -> None:
+        """The relay takes connections."""
+        self._manager.tell(READY="1", STATUS=self._status())
+        if self._manager:
+            # Twice as often as it has to be, as sd_watchdog_enabled(3) recommends.
+            self._loop.start((self._manager.watchdog or 2 * _INTERVAL) / 2, now=True)
+
+    def stopping(self) -> None:
+        """The relay finishes what is under way; the watchdog is still fed."""
+        self._manager.tell(STOPPING="1", STATUS=self._status())
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._loop.running:
+            self._loop.stop()
+
+    def _say(self) -> None:
+        fed = {"WATCHDOG": "1"} if self._manager.watchdog else {}
+        self._manager.tell(**fed, STATUS=self._status())

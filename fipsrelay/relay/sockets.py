@@ -1,0 +1,119 @@
+"""The listening sockets: bound here, or handed over by the service manager under the names of what is to use them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from types import MappingProxyType
+
+from twisted.logger import Logger
+
+from fipsrelay.config.model import Config
+from fipsrelay.config.values import is_loopback
+from fipsrelay.errors import PortProblem, PortsError
+
+PAGE = "statistics"
+BACKLOG = 1024
+Sockets = Mapping[str, Sequence[socket.socket]]
+_FIRST = 3  # descriptor, SD_LISTEN_FDS_START
+
+_log = Logger()
+
+
+def bind(config: Config, handed: Sockets = MappingProxyType({})) -> Sockets:
+    """Bind every port, by intake name and ``PAGE``, and listen on it, unless there are sockets for it already.
+
+    A host without IPv6 has no ``::1``; that is no reason not to serve its Agent on 127.0.0.1.
+
+    Args:
+        config: says where.
+        handed: sockets that the service manager has bound.
+
+    Raises:
+        PortsError: all ports that could not be bound, and sockets that may not be used; none is left bound then.
+    """
+    ports = {PAGE: config.listen.port_range_start, **{each.name: each.port for each in config.intakes.values()}}
+    problems = [problem for name in handed for problem in _problems(config, ports, name, handed[name])]
+    bound: dict[str, list[socket.socket]] = {name: list(handed.get(name, ())) for name in ports}
+    for address in config.listen.addresses:
+        if address == "::1" and len(config.listen.addresses) > 1 and not _has_address(address):
+            _log.warn("There is no {address} on this host: nothing listens there", address=address)
+            continue
+        for name, port in ports.items():
+            if name in handed:
+                continue
+            try:
+                bound[name].append(_listen(address, port))
+            except OSError as error:
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                problems.append(PortProblem(name, address, port, reason))
+    if problems:
+        for sock in (sock for sockets in (*bound.values(), *handed.values()) for sock in sockets):
+            sock.close()
+        raise PortsError(tuple(problems))
+    return bound
+
+
+def handed_over(environ: MutableMapping[str, str]) -> Sockets:
+    """Listening sockets of the service manager by their names, taken out of the environment; see sd_listen_fds(3).
+
+    They stay open while the relay is restarted, so that no connection is refused meanwhile.
+
+    Args:
+        environ: of the process.
+
+    Raises:
+        PortsError: one of them is no socket.
+    """
+    pid, count, names = (environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
+    found: dict[str, list[socket.socket]] = {}
+    if pid != str(os.getpid()) or not count.isdigit():
+        return found  # they are another process's
+    for place, name in enumerate([*names.split(":"), *[""] * int(count)][: int(count)]):
+        try:
+            sock = socket.socket(fileno=_FIRST + place)
+        except OSError as error:
+            reason = f"the service manager has handed over descriptor {_FIRST + place}: {error.strerror}"
+            raise PortsError((PortProblem(name, "-", 0, reason),)) from error
+        sock.set_inheritable(False)
+        sock.setblocking(False)
+        found.setdefault(name, []).append(sock)
+    return found
+
+
+def _problems(
+    config: Config, ports: Mapping[str, int], name: str, sockets: Iterable[socket.socket]
+) -> Iterator[PortProblem]:
+    for sock in sockets:
+        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
+            yield PortProblem(name, "-", 0, "the service manager has handed over something else than a TCP socket")
+            continue
+        address, port = sock.getsockname()[:2]
+        if name not in ports:
+            reason = f"the service manager has handed over a socket of this name; known: {', '.join(ports)}"
+        elif not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            reason = "the service manager has handed over a socket that does not listen"
+        elif not is_loopback(address) and not config.listen.allow_remote_plaintext:
+            reason = "reachable from other machines, in plaintext; see listen.allow_remote_plaintext"
+        elif port != ports[name]:
+            reason = f"the service manager has handed over another port than the configured {ports[name]}"
+        else:
+            continue
+        yield PortProblem(name, address, port, reason)
+
+
+def _has_address(address: str) -> bool:
+    try:
+        _listen(address, 0).close()
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return True
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.create_server((address, port), family=family, backlog=BACKLOG)
+    sock.setblocking(False)
+    return sock

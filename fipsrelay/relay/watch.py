@@ -1,0 +1,70 @@
+"""The gate's cheap checks, repeated while the relay runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from fipsrelay.crypto import gate
+from fipsrelay.crypto.gate import Evidence
+from fipsrelay.errors import FipsError
+from fipsrelay.relay.frontend import Frontend
+from fipsrelay.upstream.backend import Backend
+
+INTERVAL = 60.0
+
+_log = Logger()
+
+
+class FipsWatch(Service):
+    """Repeats the gate's cheap checks. When one fails nothing is sent upstream any more, until the relay is restarted.
+
+    Args:
+        evidence: what the gate saw.
+        backends: the upstreams.
+        frontends: whose connections are cut then; requests on new ones are answered with 503.
+        reactor: Twisted's.
+
+    Attributes:
+        lost: the check that failed, or None.
+    """
+
+    def __init__(
+        self, evidence: Evidence, backends: Mapping[str, Backend], frontends: Iterable[Frontend], reactor: Any
+    ) -> None:
+        self.setName("FIPS")
+        self.lost: FipsError | None = None
+        self._evidence = evidence
+        self._clusters = {backend.cluster for backend in backends.values()}
+        self._frontends = frontends
+        self._reactor = reactor
+        self._next: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        self._next = self._reactor.callLater(INTERVAL, self._check)
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+
+    def _check(self) -> None:
+        try:
+            gate.check_again(self._evidence)
+        except FipsError as error:
+            self._give_up(error)
+        else:
+            self._next = self._reactor.callLater(INTERVAL, self._check)
+
+    def _give_up(self, error: FipsError) -> None:
+        self.lost = error
+        _log.critical("{error}; nothing is relayed any more until the relay is restarted", error=gate.one_line(error))
+        for cluster in self._clusters:
+            cluster.bar(f"FIPS check {error.code} failed, restart the relay")
+        for frontend in self._frontends:
+            frontend.abort()

@@ -1,0 +1,123 @@
+"""The listening sockets: bound, or handed over."""
+
+from __future__ import annotations
+
+import socket
+
+import attrs
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from fipsrelay.config.model import Config
+from fipsrelay.demo.peer import free_ports
+from fipsrelay.errors import PortsError
+from fipsrelay.relay import sockets
+from tests.test_service import config
+
+
+class BindTests(SynchronousTestCase):
+    def bind(self, wanted: Config) -> sockets.Sockets:
+        bound = sockets.bind(wanted)
+        for sock in (sock for each in bound.values() for sock in each):
+            self.addCleanup(sock.close)
+        return bound
+
+    def test_all(self) -> None:
+        wanted = config("127.0.0.1", "127.0.0.2")
+        bound = self.bind(wanted)
+        names = {
+            sockets.PAGE: wanted.listen.port_range_start,
+            **{intake.name: intake.port for intake in wanted.intakes.values()},
+        }
+        self.assertEqual(
+            {name: [sock.getsockname() for sock in each] for name, each in bound.items()},
+            {name: [("127.0.0.1", port), ("127.0.0.2", port)] for name, port in names.items()},
+        )
+
+    def test_every_problem_at_once_and_nothing_stays_bound(self) -> None:
+        wanted = config("127.0.0.1", "127.0.0.2", "192.0.2.1")
+        taken = [
+            socket.create_server(("127.0.0.1", wanted.intakes["web"].port)),
+            socket.create_server(("127.0.0.2", wanted.listen.port_range_start)),
+        ]
+        for sock in taken:
+            self.addCleanup(sock.close)
+        error = self.assertRaises(PortsError, sockets.bind, wanted)
+        found = [(problem.frontend, problem.address, problem.reason) for problem in error.problems]
+        in_use, not_here = "Address already in use", "Cannot assign requested address"
+        self.assertEqual(
+            found,
+            [
+                ("web", "127.0.0.1", in_use),
+                (sockets.PAGE, "127.0.0.2", in_use),
+                *((name, "192.0.2.1", not_here) for name in (sockets.PAGE, "web", "logs")),
+            ],
+        )
+        for sock in taken:
+            sock.close()
+        self.bind(attrs.evolve(wanted, listen=attrs.evolve(wanted.listen, addresses=("127.0.0.1", "127.0.0.2"))))
+
+    def test_a_host_without_ipv6(self) -> None:
+        """Its Agent on 127.0.0.1 is served all the same, unless there is nothing but ::1."""
+        both, only = config("127.0.0.1", "::1"), config("::1")
+        if sockets._has_address("::1"):
+            self.assertEqual({len(each) for each in self.bind(both).values()}, {2})
+            self.assertEqual({len(each) for each in self.bind(only).values()}, {1})
+        else:
+            with capturedLogs() as logs:
+                self.assertEqual({len(each) for each in self.bind(both).values()}, {1})
+            self.assertEqual([event["address"] for event in logs], ["::1"])
+            self.assertRaises(PortsError, sockets.bind, only)
+
+
+class HandedTests(SynchronousTestCase):
+    def listener(self, port: int, address: str = "127.0.0.1") -> socket.socket:
+        made = socket.create_server((address, port))
+        self.addCleanup(made.close)
+        return made
+
+    def test_handed(self) -> None:
+        """What is handed over is used; the rest is bound."""
+        wanted = config("127.0.0.1", "127.0.0.2")
+        held = self.listener(wanted.intakes["web"].port)
+        bound = sockets.bind(wanted, {"web": [held]})
+        for sock in (sock for each in bound.values() for sock in each):
+            self.addCleanup(sock.close)
+        self.assertEqual(bound["web"], [held])
+        self.assertEqual({name: len(each) for name, each in bound.items()}, {sockets.PAGE: 2, "web": 1, "logs": 2})
+
+    def test_refused(self) -> None:
+        wanted = config()
+        port = wanted.intakes["web"].port
+        [other] = free_ports(1)
+        deaf = socket.socket()
+        deaf.bind(("127.0.0.1", port))
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        for sock in (deaf, datagrams):
+            self.addCleanup(sock.close)
+        for name, sock, words in (
+            ("web", deaf, "does not listen"),
+            ("web", datagrams, "something else than a TCP socket"),
+            ("web", self.listener(other), f"another port than the configured {port}"),
+            ("else", self.listener(other + 1), "a socket of this name; known: statistics, web, logs"),
+            ("logs", self.listener(wanted.intakes["logs"].port, "0.0.0.0"), "reachable from other machines"),
+        ):
+            error = self.assertRaises(PortsError, sockets.bind, wanted, {name: [sock]})
+            [problem] = error.problems
+            self.assertIn(words, problem.reason)
+            self.assertEqual(sock.fileno(), -1, words)
+
+    def test_remote_plaintext_is_allowed(self) -> None:
+        wanted = config()
+        wanted = attrs.evolve(wanted, listen=attrs.evolve(wanted.listen, allow_remote_plaintext=True))
+        held = self.listener(wanted.intakes["web"].port, "0.0.0.0")
+        bound = sockets.bind(wanted, {"web": [held]})
+        for sock in (sock for each in bound.values() for sock in each):
+            self.addCleanup(sock.close)
+        self.assertEqual(bound["web"], [held])
+
+    def test_of_another_process(self) -> None:
+        """Who is given its environment by mistake; and it is not passed on."""
+        environ = {"LISTEN_PID": "1", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:b", "HOME": "/"}
+        self.assertEqual((sockets.handed_over(environ), environ), ({}, {"HOME": "/"}))
+        self.assertEqual(sockets.handed_over({}), {})
