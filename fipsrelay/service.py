@@ -145,6 +145,7 @@ class Relay(Stages):
         self.addService(Sampling(histories.values(), reactor))
         self.addService(Summaries(self._counters.intakes, reactor))
         frontends: list[Frontend] = []
+        origin = f"{random.getrandbits(32):08x}"
         self._watch = FipsWatch(evidence, self._backends, frontends, reactor)
         self.addService(self._watch)
         intakes = MultiService()
@@ -163,6 +164,7 @@ class Relay(Stages):
                 policy,
                 local.get(name),
                 config.log.level == "debug",
+                origin,
             )
             frontends.append(frontend)
             intakes.addService(Intake(frontend, sockets[name], buffer, room, reactor))

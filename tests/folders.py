@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 MAC = ":".join(["AB"] * 32)
+
+
+def short_folder(at_end: Callable[..., object]) -> Path:
+    """A folder with a short name, as the path of a socket wants it (sun_path holds 108 bytes).
+
+    Args:
+        at_end: a test's ``addCleanup``.
+    """
+    path = Path(tempfile.mkdtemp(prefix="fipsrelay-"))
+    at_end(shutil.rmtree, path)
+    return path
 
 
 class Folders(SynchronousTestCase):

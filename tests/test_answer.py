@@ -245,23 +245,25 @@ class FaultTests(Answers):
 
 class LocalAnswerTests(SynchronousTestCase):
     def test_text(self) -> None:
-        answer = local_answer(503, "connect", "no\r\n  way: ä", close=True, head_only=False)
+        answer = local_answer(503, "connect", "no\r\n  way: ä", "f00-1-2", close=True, head_only=False)
         head, _, text = answer.partition(b"\r\n\r\n")
         self.assertEqual(text, b"no way: ?\n")
         self.assertEqual(
             head.split(b"\r\n"),
             [
                 *(b"HTTP/1.1 503 Service Unavailable", b"Content-Type: text/plain", b"Content-Length: 10"),
-                *(b"Fipsrelay-Error: connect", b"Connection: close"),
+                *(b"Fipsrelay-Error: connect", b"Fipsrelay-Request: f00-1-2", b"Connection: close"),
             ],
         )
 
     def test_fits_what_the_diagnosis_prints(self) -> None:
-        self.assertLess(len(local_answer(503, "connect-refused", "x" * 1000, close=True, head_only=False)), 600)
+        self.assertLess(
+            len(local_answer(503, "connect-refused", "x" * 1000, "f00-1-2", close=True, head_only=False)), 600
+        )
 
     def test_whole_messages(self) -> None:
         for status in (400, 408, 431, 501, 502, 503, 504, 505):
             for close in (True, False):
-                answer = local_answer(status, "code", "text", close=close, head_only=True)
+                answer = local_answer(status, "code", "text", "f00-1-2", close=close, head_only=True)
                 head = parse_response(answer, b"HEAD")
                 self.assertEqual((head.status, head.keep_alive), (status, not close))

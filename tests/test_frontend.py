@@ -96,7 +96,7 @@ class AccountTests(SynchronousTestCase):
                 self.port.frontend.failed(error)
             self.assertEqual(len(logs), lines)
             self.port.reactor.advance(pause)
-        self.assertEqual(formatEvent(logs[0]), f"web: {one} [tls], and 2 more like it")
+        self.assertEqual(formatEvent(logs[0]), f"web: {one} [tls] request -1-6, and 2 more like it")
         self.assertEqual(self.port.counters.errors, {"tls": 5, "connect": 1})
 
     def test_greetings(self) -> None:

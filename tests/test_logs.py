@@ -11,7 +11,7 @@ from twisted.logger import LogEvent, Logger, LogLevel
 from twisted.python.failure import Failure
 
 from fipsrelay.observe import logs
-from tests.folders import Folders
+from tests.folders import Folders, short_folder
 
 KEY = "0123456789abcdef0123456789ABCDEF"
 DIGEST = "0123456789abcdef" * 4
@@ -107,7 +107,7 @@ class FormatTests(Folders):
 
 class DatagramTests(Folders):
     def setUp(self) -> None:
-        self.path = self.folder() / "log"
+        self.path = short_folder(self.addCleanup) / "log"
 
     def listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -35,6 +35,7 @@ _KEY = re.compile(r"(?:(?<=pub)|(?<![0-9A-Fa-f]))(?:[0-9A-Fa-f]{8})?[0-9A-Fa-f]{
 # syslog(3)'s numbers, which journald has too.
 _PRIORITIES = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
 _DAEMON = 3  # the facility
+_PATIENCE = 0.2  # seconds that the relay waits for a reader of its log, once
 _LARGEST = 64 * 1024  # of a datagram's text; more may not fit the socket's buffer
 # What Twisted itself, and its old logger, put beside an event's own fields.
 _THEIRS = frozenset({"message", "time", "isError", "system", "format", "failure", "why", "log_logger"})
@@ -124,9 +125,10 @@ def _time(seconds: float | None, precision: str) -> str:
 
 @implementer(ILogObserver)
 class Datagrams:
-    """Sends each event as a datagram to a local socket.
+    """Sends each event as a datagram to a local socket, whose queue is short: a burst waits for its reader.
 
-    A log that nobody takes must not stop the relay: what cannot be sent is counted, and told when something can again.
+    A log that nobody takes must not stop the relay: what cannot be sent in a moment is counted, and told when something
+    can again; until then nothing waits.
 
     Args:
         path: of the socket.
@@ -136,7 +138,7 @@ class Datagrams:
     def __init__(self, path: str, write: Callable[[LogEvent], bytes]) -> None:
         self._path = path
         self._write = write
-        self._socket = self._open()
+        self._socket: socket.socket | None = None
         self._lost = 0
 
     def __call__(self, event: LogEvent) -> None:
@@ -151,18 +153,20 @@ class Datagrams:
             self._lost += 1
 
     def _send(self, event: LogEvent) -> bool:
+        data = self._write(event)
         try:
-            self._socket.sendto(self._write(event), self._path)
+            if self._socket is None:
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self._socket.connect(self._path)  # or the kernel could not tell when its queue has room
+            self._socket.settimeout(0 if self._lost else _PATIENCE)
+            self._socket.send(data)
         except OSError:
-            # Whoever reads it may have started again, or may be too slow.
+            # Whoever reads it may have started again, with a socket of its own, or is too slow.
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
             return False
         return True
-
-    @staticmethod
-    def _open() -> socket.socket:
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        made.setblocking(False)
-        return made
 
 
 def runner(log: Log) -> type[UnixApplicationRunner]:

@@ -201,12 +201,14 @@ class Answer:
         self.done = True
 
 
-def local_answer(status: int, code: str, text: str, *, close: bool, head_only: bool) -> bytes:
-    """An answer of the relay's own: one line that fits what the Agent's diagnosis prints."""
+def local_answer(status: int, code: str, text: str, number: str, *, close: bool, head_only: bool) -> bytes:
+    """An answer of the relay's own: one line that fits what the Agent's diagnosis prints, and where the log has it."""
     message = " ".join(text.split()).encode("ascii", "replace")[:_MESSAGE] + b"\n"
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
         f"Content-Type: text/plain\r\nContent-Length: {len(message)}\r\n"
-        f"Fipsrelay-Error: {code}\r\n" + ("Connection: close\r\n" if close else "") + "\r\n"
+        f"Fipsrelay-Error: {code}\r\nFipsrelay-Request: {number}\r\n"
+        + ("Connection: close\r\n" if close else "")
+        + "\r\n"
     ).encode("ascii")
     return head if head_only else head + message

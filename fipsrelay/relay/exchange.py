@@ -421,7 +421,7 @@ class Exchange:
     def _fail(self, error: UpstreamError) -> None:
         """The request cannot be completed: say so, if the agent has heard nothing yet."""
         self._drop_upstream()
-        self._frontend.failed(error)
+        number = self._frontend.failed(error)
         if self._answer.head_sent:
             self._break_off()
             return
@@ -431,7 +431,7 @@ class Exchange:
             self.closing = True
         self._answer.done = True
         self.upstream_leaves()
-        self._say(error, close=self.closing)
+        self._say(error, number, close=self.closing)
         self.answered()
 
     def _discard_ahead(self) -> None:
@@ -540,19 +540,19 @@ class Exchange:
         """Answer a request that cannot be relayed, and close."""
         error = AgentError(error.code, error.status, error.detail)  # this side's bytes: it is the agent's fault
         self._drop_upstream()
-        self._frontend.failed(error)
+        number = self._frontend.failed(error)
         if self._answer.head_sent:
             self._break_off()
             return
-        self._say(error, close=True)
+        self._say(error, number, close=True)
         self._linger()
 
-    def _say(self, error: AgentError | UpstreamError, *, close: bool) -> None:
+    def _say(self, error: AgentError | UpstreamError, number: str, *, close: bool) -> None:
         """Answer instead of the upstream."""
         self._counters.requests[error.status] += 1
         self._answer.status = error.status
         head_only = self._request is not None and self._request.method == b"HEAD"
-        self.to_agent(local_answer(error.status, error.code, str(error), close=close, head_only=head_only))
+        self.to_agent(local_answer(error.status, error.code, str(error), number, close=close, head_only=head_only))
 
     def _refuse_tls(self) -> None:
         self._frontend.greeted(*refusal(self._agent.peer()))

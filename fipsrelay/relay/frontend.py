@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import count
 from typing import Any, Protocol
 
 import attrs
@@ -72,6 +73,7 @@ class Frontend:
         policy: what handshakes with agents are judged by.
         tls: context for the agents, where the intake has a certificate.
         talks: whether each request is logged.
+        origin: begins the numbers of failures; another one in each process.
 
     Attributes:
         draining: no further requests are taken.
@@ -93,6 +95,7 @@ class Frontend:
         policy: Policy,
         tls: SSL.Context | None = None,
         talks: bool = False,
+        origin: str = "",
     ) -> None:
         self.intake = intake
         self.counters = counters
@@ -110,6 +113,8 @@ class Frontend:
         self._room = room
         room.guests.append(lambda: self._connections)
         self._drained: Deferred[None] | None = None
+        self._origin = f"{origin}-{intake.port}"
+        self._numbers = count(1)
         self._failures = Repeats(_QUIET)
         self._greetings = Repeats(_GREETINGS)
         self.requests = Known(self._read_request)
@@ -152,10 +157,16 @@ class Frontend:
             self._room.leave()
             self._tell_drained()
 
-    def failed(self, error: UpstreamError | AgentError) -> None:
-        """Count and log a failure; the one place where it is logged."""
+    def failed(self, error: UpstreamError | AgentError) -> str:
+        """Count and log a failure; the one place where it is logged.
+
+        Returns:
+            Its number, by which an answer and the log can be brought together.
+        """
         upstream = error.upstream if isinstance(error, UpstreamError) else None
-        self._tell(error.code, upstream, str(error), self._failures)
+        number = f"{self._origin}-{next(self._numbers):x}"
+        self._tell(error.code, upstream, str(error), self._failures, f" request {number}")
+        return number
 
     def answered(self, head: bytes, status: int, seconds: float) -> None:
         """Log a request that is over, for those who want to read of each.
@@ -180,14 +191,15 @@ class Frontend:
         """Count and log an agent that speaks TLS to a plaintext port, or none to a TLS port."""
         self._tell(code, None, text, self._greetings)
 
-    def _tell(self, code: str, upstream: str | None, text: str, repeats: Repeats) -> None:
+    def _tell(self, code: str, upstream: str | None, text: str, repeats: Repeats, number: str = "") -> None:
         self.counters.errors[code] += 1
         held = repeats.admit((code, upstream), self.deadlines.now())
         if held is None:
             return
         write = _log.info if upstream is None else _log.warn
         more = f", and {held} more like it" if held else ""
-        write("{intake}: {error} [{code}]{more}", intake=self.intake.name, error=text, code=code, more=more)
+        message = "{intake}: {error} [{code}]{request}{more}"
+        write(message, intake=self.intake.name, error=text, code=code, request=number, more=more)
 
     def drain(self) -> Deferred[None]:
         """Let requests finish and take no further ones; fires when no connection is left."""

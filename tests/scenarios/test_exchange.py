@@ -176,6 +176,20 @@ class HeadTests(Played):
             b"\r\nContent-Length: 0\r\n\r\n",
         )
 
+    def test_trace_context(self) -> None:
+        """W3C's and Datadog's own fields go through as they are, in both directions."""
+        fields = (
+            b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+            b"tracestate: dd=s:2;o:rum;t.dm:-4,congo=t61rcWkgMzE\r\nbaggage: a=1,b=2;c\r\n"
+            b"x-datadog-trace-id: 9532127138774266268\r\nx-datadog-parent-id: 13235353014750950193\r\n"
+            b"x-datadog-sampling-priority: 2\r\nx-datadog-origin: rum\r\nx-datadog-tags: _dd.p.dm=-4\r\n"
+            b"X-Request-ID: one\r\n"
+        )
+        agent, upstream = self.begin(b"GET / HTTP/1.1\r\nHost: h\r\n" + fields + b"\r\n")
+        self.assertEqual(read_head(upstream), b"GET / HTTP/1.1\r\nHost: %b\r\n" % self.host + fields + b"\r\n")
+        answer = b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\n\r\n"
+        self.assertEqual(self.pass_answer(upstream, agent, answer), answer)
+
     def test_chunked_request(self) -> None:
         agent, upstream = self.begin(
             b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS
@@ -226,7 +240,9 @@ class HeadTests(Played):
                 if extra:
                     head, _, body = read_all(agent).partition(b"\r\n\r\n")
                     self.assertEqual(head.split(b"\r\n")[0], b"HTTP/1.1 431 Request Header Fields Too Large")
-                    self.assertIn(b"\r\nFipsrelay-Error: head-too-large\r\nConnection: close", head)
+                    self.assertRegex(
+                        head, rb"\r\nFipsrelay-Error: head-too-large\r\nFipsrelay-Request: \S+\r\nConnection: close"
+                    )
                     self.assertRegex(
                         body, rb"^request refused: (the head is larger than 65536 bytes|more than 128 header lines)\n$"
                     )

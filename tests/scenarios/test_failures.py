@@ -110,6 +110,19 @@ class UpstreamTests(Failures):
         relay.wait_for("gone-raw: upstream gone")
         self.assertIn("connect-refused:5", self.page())
 
+    def test_number(self) -> None:
+        """Of a failed request, in its answer and in the log; each has its own."""
+        [port] = self.free_ports(1)
+        relay = self.start({"gone": {"port": port}})
+        numbers = []
+        for request in (GET, b"nonsense\r\n\r\n"):
+            with http.client.HTTPResponse(self.ask(request, self.ports["gone"])) as answer:
+                answer.begin()
+                numbers.append(answer.headers["Fipsrelay-Request"])
+        self.assertRegex(" ".join(numbers), rf"^([0-9a-f]{{8}}-{self.ports['gone']})-1 \1-2$")
+        relay.wait_for(f"[connect-refused] request {numbers[0]}")
+        relay.wait_for(f"[bad-head] request {numbers[1]}")
+
     def test_large_body(self) -> None:
         """The agent gets all of the answer although it is still sending, whatever the framing."""
         [port] = self.free_ports(1)

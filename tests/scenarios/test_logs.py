@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 from fipsrelay.demo.peer import RelayProcess, executable
+from tests.folders import short_folder
 from tests.scenarios.stage import TIMEOUT, Stage, read_head
 from tests.test_logs import read_journal
 
@@ -129,16 +130,17 @@ class LogTests(Stage):
     def datagrams(self, log: str) -> list[bytes]:
         """What is sent to the socket of this format; the kernel's queue is short, so that somebody has to read."""
         found: list[bytes] = []
+        path = str(short_folder(self.addCleanup) / "log")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-            listener.bind(str(self.folder / "log"))
+            listener.bind(path)
             reader = threading.Thread(target=lambda: found.extend(iter(lambda: listener.recv(1 << 20), b"end")))
             reader.start()
             try:
-                settings = self.settings(level="debug", format=log, socket=str(self.folder / "log"))
+                settings = self.settings(level="debug", format=log, socket=path)
                 self.assertEqual(self.run_and_stop(settings), "")
             finally:
                 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
-                    last.sendto(b"end", str(self.folder / "log"))
+                    last.sendto(b"end", path)
                 reader.join(TIMEOUT)
         return found
 

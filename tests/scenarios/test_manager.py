@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fipsrelay.demo.peer import RelayProcess, executable
+from tests.folders import short_folder
 from tests.scenarios.stage import TIMEOUT, Stage, read_head
 
 GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -40,7 +41,7 @@ class NotifyTests(Stage):
     def setUp(self) -> None:
         super().setUp()
         self.heard: list[str] = []
-        self.path = str(self.folder / "notify")
+        self.path = str(short_folder(self.addCleanup) / "notify")
         self.peer = self.start_peer(answer)
 
     def listen(self, address: str) -> None:
