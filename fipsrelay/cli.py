@@ -42,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         from fipsrelay.observe import show
 
         return show.top(args.config) if args.command == "top" else show.status(args.config, args.json)
+    if args.command == "reload":
+        from fipsrelay.observe import show
+
+        return show.reload(args.config)
     if args.command == "run":
         from fipsrelay import launch
 
@@ -89,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print one object, for programs")
     top = commands.add_parser("top", help="watch the state of the running relay")
     top.add_argument("-c", "--config", metavar="FILE", required=True)
+    reload = commands.add_parser("reload", help="have the running relay read its configuration again")
+    reload.add_argument("-c", "--config", metavar="FILE", required=True)
     commands.add_parser("version", help="print the version")
     check = commands.add_parser("check", help="check a configuration file")
     check.add_argument("-c", "--config", metavar="FILE", required=True)

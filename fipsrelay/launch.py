@@ -30,11 +30,13 @@ class Proven:
 
     Attributes:
         file: the configuration file, as it was named.
+        path: the same from anywhere.
         config: read from it, once: what the gate went by is what the service goes by.
         evidence: what the gate saw.
     """
 
     file: str
+    path: str
     config: Config
     evidence: gate.Evidence
 
@@ -81,7 +83,7 @@ def main(argv: Sequence[str]) -> int | None:
         file = config_file(words)
         if file is not None:
             config = _load(file)
-            _proven = Proven(file, config, gate.prove(config.fips))
+            _proven = Proven(file, os.path.abspath(file), config, gate.prove(config.fips))
     except (ConfigError, FipsError) as error:
         return refuse(error)
     _run_twistd(words)

@@ -6,25 +6,33 @@ privileges, so that every port that is taken is reported at once and on the term
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
+import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 from OpenSSL import SSL
 from twisted.application.service import IService, MultiService, Service
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 
+from fipsrelay.config import model
+from fipsrelay.config.changes import fixed
+from fipsrelay.config.load import load_file
 from fipsrelay.config.model import Config
 from fipsrelay.counters import Counters, IntakeCounters
 from fipsrelay.crypto import context
 from fipsrelay.crypto.gate import Evidence
+from fipsrelay.crypto.offer import Offer
 from fipsrelay.crypto.policy import Policy, demanded
+from fipsrelay.errors import ConfigError, FipsError, PortsError, Problem
 from fipsrelay.observe import evidence as report
 from fipsrelay.observe import status
 from fipsrelay.observe.history import History
@@ -34,9 +42,10 @@ from fipsrelay.observe.site import StatusSite
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room, places
-from fipsrelay.relay.sockets import PAGE, bind, handed_over
+from fipsrelay.relay.sockets import PAGE, Sockets, bind, bind_intakes, handed_over
 from fipsrelay.relay.watch import FipsWatch
 from fipsrelay.upstream.backend import Backend, backends
+from fipsrelay.upstream.cluster import Cluster
 from fipsrelay.upstream.connect import Gateway
 from fipsrelay.upstream.egress import gateway
 from fipsrelay.upstream.names import Names, is_address
@@ -44,17 +53,44 @@ from fipsrelay.upstream.prepare import prepare
 from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.streams import ReadBuffer
 
+# Seconds that an upstream has which the configuration no longer knows: more than a request takes.
+_LEAVE = 90.0
+
 _log = Logger()
 
 
-def make(config: Config, evidence: Evidence, reactor: Any) -> IService:
-    """The tree of services of a process that has passed the gate, with its sockets bound.
+@attrs.frozen
+class Parts:
+    """What a configuration comes to, once all that it names has been read and checked.
+
+    Attributes:
+        config: of the operator.
+        warnings: what follows from it that an operator should know.
+        policy: what handshakes are judged by.
+        tls: context with it, for upstreams.
+        offer: what that really offers.
+        files: SHA-256 of the files that it was made of.
+        local: by intake, the contexts of those that speak TLS to their agents.
+        way: the egress proxy, if there is one.
+    """
+
+    config: Config
+    warnings: tuple[str, ...]
+    policy: Policy
+    tls: SSL.Context
+    offer: Offer
+    files: str
+    local: Mapping[str, SSL.Context]
+    way: Gateway | None
+
+
+def assemble(config: Config) -> Parts:
+    """Read and check all that a configuration names.
 
     Raises:
         FipsError: OpenSSL does not take the policy.
         ConfigError: the trust bundle, the revocation lists, an intake's certificate, or the password of the egress
             proxy, cannot be used.
-        PortsError: ports are taken.
     """
     policy = demanded(config.tls)
     tls = context.build(config.tls.trust, policy, config.tls.crl)
@@ -63,11 +99,31 @@ def make(config: Config, evidence: Evidence, reactor: Any) -> IService:
         for name, intake in config.intakes.items()
         if intake.tls is not None
     }
-    way = gateway(config.egress)
-    if policy.hybrid_groups:
-        message = f"No certificate covers key exchange by {', '.join(policy.hybrid_groups)} (tls.hybrid_groups)."
-        evidence = attrs.evolve(evidence, warnings=(*evidence.warnings, message))
-    return Relay(config, evidence, policy, tls, local, way, bind(config, handed_over(os.environ)), reactor)
+    files = [context.trust_bundle(config.tls.trust), *([Path(config.tls.crl)] if config.tls.crl else [])]
+    digest = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+    warnings = (
+        (f"No certificate covers key exchange by {', '.join(policy.hybrid_groups)} (tls.hybrid_groups).",)
+        if policy.hybrid_groups
+        else ()
+    )
+    return Parts(config, warnings, policy, tls, context.offered(tls), digest, local, gateway(config.egress))
+
+
+def make(config: Config, evidence: Evidence, reactor: Any, file: str = "") -> IService:
+    """The tree of services of a process that has passed the gate, with its sockets bound.
+
+    Args:
+        config: of the operator.
+        evidence: of the gate.
+        reactor: Twisted's.
+        file: the absolute path of the configuration, to read it again; empty for never.
+
+    Raises:
+        FipsError, ConfigError: see ``assemble``.
+        PortsError: ports are taken.
+    """
+    parts = assemble(config)
+    return Relay(parts, evidence, bind(config, handed_over(os.environ)), reactor, file)
 
 
 class Stages(MultiService):
@@ -89,92 +145,84 @@ class Relay(Stages):
     """The whole process: timekeeping, upstreams, page, and on top of them the intakes, which stop first.
 
     Args:
-        config: of the operator.
+        parts: of the configuration.
         evidence: of the gate.
-        policy: what handshakes are judged by.
-        tls: context with it.
-        local: by intake, the contexts of those that speak TLS to their agents.
-        way: the egress proxy, if there is one.
         sockets: from ``bind``.
         reactor: Twisted's.
+        file: see ``make``.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        evidence: Evidence,
-        policy: Policy,
-        tls: SSL.Context,
-        local: Mapping[str, SSL.Context],
-        way: Gateway | None,
-        sockets: Mapping[str, Sequence[socket.socket]],
-        reactor: Any,
-    ) -> None:
+    def __init__(self, parts: Parts, evidence: Evidence, sockets: Sockets, reactor: Any, file: str = "") -> None:
         super().__init__()
         self.setName("fipsrelay")
-        self._config = config
+        config = parts.config
+        self._parts = parts
         self._evidence = evidence
-        self._policy = policy
-        self._offer = context.offered(tls)
         self._reactor = reactor
-        self._counters = Counters(time.time(), {name: IntakeCounters() for name in config.intakes})
-        histories = {name: History(counters) for name, counters in self._counters.intakes.items()}
+        self._file = file
+        self._files = parts.files
         self._state = "starting"
-        means = prepare(config, tls, policy, reactor, random.random)
-        deadlines, buffer = means.deadlines, means.buffer
-        names = means.names
-        self._backends = backends(config, means, way, random.random)
-        connections = places(config.limits.connections)
-        room = Room(connections, reactor, means.reserve)
-        self._subject = status.Subject(
-            config,
-            report.digest(config),
-            evidence,
-            self._counters,
-            histories,
-            self._backends,
-            names.failing,
-            connections,
-        )
+        self._reloads = status.Reloads()
+        self._counters = Counters(time.time(), {})
+        self._histories: dict[str, History] = {}
+        self._means = prepare(config, parts.tls, parts.policy, reactor, random.random)
+        self._backends = backends(config, self._means, parts.way, random.random)
+        self._places = places(config.limits.connections)
+        self._room = Room(self._places, reactor, self._means.reserve)
+        self._origin = f"{random.getrandbits(32):08x}"
         self._notify = Notify(Manager(os.environ), self._line, reactor)
-        self.addService(self._notify)
-        self.addService(Timekeeping(deadlines))
-        self.addService(Upstreams(self._backends, names, way))
+        self._upstreams = Upstreams(self._backends, self._means.names, parts.way, reactor)
         site = StatusSite(self._document, self._report, self._say_state, reactor.seconds)
-        self.addService(Page(site, sockets[PAGE], reactor))
-        self.addService(Sampling(histories.values(), reactor))
-        self.addService(Summaries(self._counters.intakes, reactor))
-        frontends: list[Frontend] = []
-        origin = f"{random.getrandbits(32):08x}"
-        self._watch = FipsWatch(evidence, self._backends, frontends, reactor)
-        self.addService(self._watch)
-        intakes = MultiService()
-        intakes.setName("intakes")
-        for name, intake in config.intakes.items():
-            counters = self._counters.intakes[name]
-            frontend = Frontend(
-                intake,
-                self._backends,
-                counters,
-                config.timeouts,
-                config.limits,
-                deadlines,
-                reactor,
-                room,
-                policy,
-                local.get(name),
-                config.log.level == "debug",
-                origin,
-            )
-            frontends.append(frontend)
-            intakes.addService(Intake(frontend, sockets[name], buffer, room, reactor))
-        self.addService(intakes)
+        self._intakes = MultiService()
+        self._intakes.setName("intakes")
+        self._departing = Departing()
+        self._watch = FipsWatch(evidence, self._upstreams.clusters, self._frontends, reactor)
+        for service in (
+            self._notify,
+            Timekeeping(self._means.deadlines),
+            self._upstreams,
+            Page(site, sockets[PAGE], reactor),
+            Sampling(self._histories, reactor),
+            Summaries(self._counters.intakes, reactor),
+            self._watch,
+            self._intakes,
+            self._departing,
+        ):
+            self.addService(service)
+        for name in config.intakes:
+            self._add_intake(name, sockets[name])
+
+    def _add_intake(self, name: str, sockets: Sequence[socket.socket]) -> None:
+        parts, counters = self._parts, IntakeCounters()
+        config = parts.config
+        self._counters.intakes[name] = counters
+        self._histories[name] = History(counters)
+        frontend = Frontend(
+            config.intakes[name],
+            self._backends,
+            counters,
+            config.timeouts,
+            config.limits,
+            self._means.deadlines,
+            self._reactor,
+            self._room,
+            parts.policy,
+            parts.local.get(name),
+            config.log.level == "debug",
+            self._origin,
+        )
+        self._intakes.addService(Intake(frontend, sockets, self._means.buffer, self._room, self._reactor))
+
+    def _frontends(self) -> list[Frontend]:
+        return [intake.frontend for intake in self._intakes]
 
     def startService(self) -> None:
         """Say what the gate found, then start."""
-        for line in self._evidence.lines():
+        for line in self._shown().lines():
             _log.info("FIPS {line}", line=line)
         super().startService()
+        if self._file:
+            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
         # Not before the reactor runs: until then a SIGTERM would still kill the process.
         self._reactor.callWhenRunning(self._ready)
 
@@ -188,6 +236,75 @@ class Relay(Stages):
         self._state = "ready"
         self._notify.ready()
         _log.info("fipsrelay is ready: {count} intakes", count=len(self._counters.intakes))
+
+    # -- another configuration
+
+    def reload(self) -> None:
+        """Read the file again, and go by it, or by the old one if anything about the new one is wrong."""
+        self._notify.reloading()
+        try:
+            names = self._reload()
+        except (ConfigError, FipsError, PortsError) as error:
+            self._reloads = self._reloads.failed(" ".join(str(error).split()))
+            _log.error("The configuration stays as it was: {problem}", problem=self._reloads.problem)
+        except Exception:
+            self._reloads = self._reloads.failed("an unexpected error, see the log")
+            _log.failure("Unexpected error while {file} was read again", file=self._file)
+        else:
+            self._reloads = self._reloads.succeeded()
+            _log.info("The configuration was read again: {count} intakes", count=len(names))
+        if self._state == "ready":
+            self._notify.ready()
+
+    def _reload(self) -> Collection[str]:
+        if self._state != "ready" or self._watch.lost:
+            raise self._refusal(f"the relay is {self._say_state()}")
+        old, config = self._parts.config, load_file(self._file, os.environ)
+        different = fixed(old, config)
+        if different:
+            raise self._refusal(f"a restart is needed for {', '.join(different)}")
+        parts = assemble(config)
+        running = {intake.frontend.intake.name: intake for intake in self._intakes}
+        kept = {name for name, each in config.intakes.items() if name in running and running[name].is_as_good_as(each)}
+        removed = {name: intake for name, intake in running.items() if name not in kept}
+        added = attrs.evolve(config, intakes={name: each for name, each in config.intakes.items() if name not in kept})
+        held = {place: sock for intake in removed.values() for place, sock in intake.sockets().items()}
+        sockets = bind_intakes(added, held)
+        # From here on nothing can be wrong any more.
+        self._parts = parts
+        self._change_upstreams(old)
+        for name, intake in removed.items():
+            del self._counters.intakes[name], self._histories[name]
+            self._departing.add(maybeDeferred(self._intakes.removeService, intake), name)
+        for name in kept:
+            running[name].frontend.change(
+                config.intakes[name], config.timeouts, config.limits, parts.policy, parts.local.get(name)
+            )
+        for name in added.intakes:
+            self._add_intake(name, sockets[name])
+        return config.intakes
+
+    def _refusal(self, reason: str) -> ConfigError:
+        return ConfigError((Problem(self._file, 0, "", reason),))
+
+    def _change_upstreams(self, old: Config) -> None:
+        parts, means = self._parts, self._means
+        config = parts.config
+        if (old.tls, self._files, old.timeouts) != (config.tls, parts.files, config.timeouts):
+            means = attrs.evolve(means, context=parts.tls, policy=parts.policy, timeouts=config.timeouts)
+        self._means, self._files = means, parts.files
+        before = {backend.cluster for backend in self._backends.values()}
+        found = backends(config, means, parts.way, random.random, before)
+        # The same mapping is what frontends and the page go by.
+        self._backends.clear()
+        self._backends.update(found)
+        self._upstreams.change(before, parts.way)
+
+    def _shown(self) -> Evidence:
+        """The gate's evidence, with what else there is to warn of."""
+        return attrs.evolve(self._evidence, warnings=(*self._evidence.warnings, *self._parts.warnings))
+
+    # -- what is seen
 
     def _line(self) -> str:
         """How it is, for a service manager's status."""
@@ -204,15 +321,27 @@ class Relay(Stages):
 
     def _document(self) -> status.Document:
         lost = str(self._watch.lost) if self._watch.lost else None
-        return status.document(self._subject, self._say_state(), lost, time.time(), self._reactor.seconds())
+        subject = status.Subject(
+            self._parts.config,
+            report.digest(self._parts.config),
+            self._shown(),
+            self._counters,
+            self._histories,
+            self._backends,
+            self._means.names.failing,
+            self._places,
+            self._reloads,
+        )
+        return status.document(subject, self._say_state(), lost, time.time(), self._reactor.seconds())
 
     def _report(self) -> report.Report:
         """For ``fipsrelay evidence``."""
         source = report.Source("running", os.getpid(), self._counters.started)
-        made = report.begin(source, self._config, time.time())
+        parts = self._parts
+        made = report.begin(source, parts.config, time.time())
         if self._watch.lost is not None:
             made = report.fail(made, self._watch.lost)
-        made = report.prove(made, self._config, self._evidence, self._policy, self._offer)
+        made = report.prove(made, parts.config, self._shown(), parts.policy, parts.offer)
         servers = {
             name: [
                 report.Server(str(server.place), status.state(server), server.health.reason or "")
@@ -221,6 +350,24 @@ class Relay(Stages):
             for name, backend in self._backends.items()
         }
         return report.add_traffic(made, self._backends, servers, self._counters)
+
+
+class Departing(Service):
+    """Waits in the end for intakes that the configuration no longer knows and that are still finishing."""
+
+    def __init__(self) -> None:
+        self.setName("departing intakes")
+        self._pending: set[Deferred[Any]] = set()
+
+    def add(self, gone: Deferred[Any], name: str) -> None:
+        """One that is stopping; ``gone`` fires when it has."""
+        self._pending.add(gone)
+        gone.addErrback(lambda failure: _log.failure("{intake} did not stop as it should", failure, intake=name))
+        gone.addCallback(lambda _: self._pending.discard(gone))
+
+    def stopService(self) -> Deferred[Any]:
+        super().stopService()
+        return DeferredList(list(self._pending))
 
 
 class Timekeeping(Service):
@@ -240,27 +387,68 @@ class Timekeeping(Service):
 
 
 class Upstreams(Service):
-    """Looks names up and checks servers; closes the free upstream connections in the end."""
+    """Looks names up and checks servers; closes the free upstream connections in the end.
 
-    def __init__(self, backends: Mapping[str, Backend], names: Names, way: Gateway | None) -> None:
+    Args:
+        backends: by name; the mapping's content changes with the configuration.
+        names: of hosts.
+        way: the egress proxy, if there is one.
+        reactor: Twisted's.
+    """
+
+    def __init__(self, backends: Mapping[str, Backend], names: Names, way: Gateway | None, reactor: Any) -> None:
         self.setName("upstreams")
-        self._way = way
-        self._clusters = {backend.cluster for backend in backends.values()}
+        self._backends = backends
         self._names = names
+        self._way = way
+        self._reactor = reactor
+        self._leaving: dict[Cluster, IDelayedCall] = {}
+
+    def clusters(self) -> list[Cluster]:
+        """All that may send anything."""
+        return [*dict.fromkeys(backend.cluster for backend in self._backends.values()), *self._leaving]
 
     def startService(self) -> None:
         super().startService()
-        for cluster in self._clusters:
+        for cluster in self.clusters():
             cluster.start()
-        if self._way is not None and not is_address(self._way.host):
-            # Nothing is to be done at an answer, but attempts are to find the newest one.
-            self._names.follow(self._way.host, lambda addresses: None)
+        self._follow()
 
     def stopService(self) -> None:
         super().stopService()
         self._names.stop()
-        for cluster in self._clusters:
+        for call in self._leaving.values():
+            call.cancel()
+        for cluster in self.clusters():
             cluster.close()
+        self._leaving.clear()
+
+    def change(self, before: Collection[Cluster], way: Gateway | None) -> None:
+        """The backends are others now. Clusters that are not theirs any more finish what has begun.
+
+        Args:
+            before: the clusters that they had.
+            way: the egress proxy, if there is one now.
+        """
+        now = {backend.cluster for backend in self._backends.values()}
+        # In this order, so that a name of both stays known.
+        for cluster in now.difference(before):
+            cluster.start()
+        for cluster in set(before).difference(now):
+            cluster.leave()
+            self._leaving[cluster] = self._reactor.callLater(_LEAVE, self._let_go, cluster)
+        if way != self._way:
+            self._way = way
+            self._follow()
+
+    def _follow(self) -> None:
+        if self._way is not None and not is_address(self._way.host):
+            # Nothing is to be done at an answer, but attempts are to find the newest one.
+            self._names.follow(self._way.host, lambda addresses: None)
+
+    def _let_go(self, cluster: Cluster) -> None:
+        del self._leaving[cluster]
+        cluster.close()
 
 
 class Page(Service):
@@ -292,13 +480,16 @@ class Intake(Service):
         sockets: bound and listening.
         buffer, room: of the process.
         reactor: Twisted's.
+
+    Attributes:
+        frontend: see above.
     """
 
     def __init__(
         self, frontend: Frontend, sockets: Sequence[socket.socket], buffer: ReadBuffer, room: Room, reactor: Any
     ) -> None:
         self.setName(frontend.intake.name)
-        self._frontend = frontend
+        self.frontend = frontend
         self._sockets = sockets
         self._buffer = buffer
         self._room = room
@@ -308,7 +499,7 @@ class Intake(Service):
     def startService(self) -> None:
         """Accept connections."""
         super().startService()
-        factory = ProxyFactory(self._frontend)
+        factory = ProxyFactory(self.frontend)
         for sock in self._sockets:
             self._ports.append(listen(self._reactor, sock, factory, self._buffer, self._room))
             sock.close()
@@ -318,14 +509,24 @@ class Intake(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._drain())
 
+    def is_as_good_as(self, intake: model.Intake) -> bool:
+        """Whether it can go on as this one, with its connections."""
+        mine = self.frontend.intake
+        return (mine.port, mine.protocol, mine.tls is None) == (intake.port, intake.protocol, intake.tls is None)
+
+    def sockets(self) -> dict[tuple[str, int], socket.socket]:
+        """What it listens on, by address and port."""
+        return {port.socket.getsockname()[:2]: port.socket for port in self._ports}
+
     async def _drain(self) -> None:
         for port in self._ports:
             self._room.ports.remove(port)
         await _stop_listening(self._ports)
-        cut = self._reactor.callLater(self._frontend.timeouts.drain, self._frontend.abort)
-        await self._frontend.drain()
+        cut = self._reactor.callLater(self.frontend.timeouts.drain, self.frontend.abort)
+        await self.frontend.drain()
         if cut.active():
             cut.cancel()
+        self.frontend.leave()
 
 
 async def _stop_listening(ports: Sequence[IListeningPort]) -> None:

@@ -26,6 +26,6 @@ def makeService(options: Options) -> IService:
 
         from fipsrelay import service
 
-        return service.make(proven.config, proven.evidence, reactor)
+        return service.make(proven.config, proven.evidence, reactor, proven.path)
     except FipsrelayError as error:
         sys.exit(launch.refuse(error))

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fipsrelay import service
 from fipsrelay.config.load import load_text
 from fipsrelay.config.model import Config, Intake, Limits, Listen, Timeouts, Upstream
+from fipsrelay.crypto.context import offered
 from fipsrelay.crypto.gate import Evidence
 from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.demo.peer import free_ports
@@ -79,9 +80,9 @@ class TreeTests(SynchronousTestCase):
         bound = sockets.bind(wanted)
         for sock in (sock for each in bound.values() for sock in each):
             self.addCleanup(sock.close)
-        self.relay = service.Relay(
-            wanted, EVIDENCE, SP800_52, SSL.Context(SSL.TLS_CLIENT_METHOD), {}, None, bound, self.reactor
-        )
+        tls = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        parts = service.Parts(wanted, (), SP800_52, tls, offered(tls), "", {}, None)
+        self.relay = service.Relay(parts, EVIDENCE, bound, self.reactor)
 
     def start(self) -> None:
         self.relay.startService()
@@ -104,7 +105,10 @@ class TreeTests(SynchronousTestCase):
         names = [cast(Any, each).name for each in self.relay]
         self.assertEqual(
             names,
-            ["service manager", "timekeeping", "upstreams", "statistics", "sampling", "summaries", "FIPS", "intakes"],
+            [
+                *("service manager", "timekeeping", "upstreams", "statistics", "sampling", "summaries", "FIPS"),
+                *("intakes", "departing intakes"),
+            ],
         )
         intakes = cast(MultiService, self.relay.getServiceNamed("intakes"))
         self.assertEqual([cast(Any, each).name for each in intakes], ["web", "logs"])
@@ -120,7 +124,7 @@ class TreeTests(SynchronousTestCase):
         for host, wanted in (("proxy.example", 3), ("192.0.2.1", 0)):
             asked.clear()
             names = Names(self.reactor, resolve, 30.0, lambda: 0.5)
-            upstreams = service.Upstreams({}, names, Gateway(host, 3128))
+            upstreams = service.Upstreams({}, names, Gateway(host, 3128), self.reactor)
             upstreams.startService()
             self.reactor.pump([30.0] * 2)
             upstreams.stopService()

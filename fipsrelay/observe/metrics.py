@@ -60,6 +60,11 @@ def _program(document: Document) -> Iterable[Metric]:
     yield InfoMetricFamily("fipsrelay", "The program.", {"version": program["version"]})
     started = datetime.fromisoformat(program["started"]).timestamp()
     yield GaugeMetricFamily("fipsrelay_start_time_seconds", "Since when it counts.", started)
+    yield InfoMetricFamily("fipsrelay_configuration", "What it goes by.", document["configuration"])
+    reloads = CounterMetricFamily("fipsrelay_reloads", "Of the configuration.", labels=("result",))
+    for result in ("succeeded", "failed"):
+        reloads.add_metric((result,), document["reloads"][result])
+    yield reloads
     yield GaugeMetricFamily("fipsrelay_ready", "1 while it takes connections.", document["state"] == "ready")
     module = {name: str(fips[name] or "") for name in ("name", "version", "sha256", "certificate", "library")}
     yield InfoMetricFamily("fipsrelay_fips_module", "What does the cryptography.", module)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
@@ -68,9 +69,13 @@ class Notify(Service):
     def ready(self) -> None:
         """The relay takes connections."""
         self._manager.tell(READY="1", STATUS=self._status())
-        if self._manager:
+        if self._manager and not self._loop.running:
             # Twice as often as it has to be, as sd_watchdog_enabled(3) recommends.
             self._loop.start((self._manager.watchdog or 2 * _INTERVAL) / 2, now=True)
+
+    def reloading(self) -> None:
+        """The configuration is read again; ``ready`` follows."""
+        self._manager.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
 
     def stopping(self) -> None:
         """The relay finishes what is under way; the watchdog is still fed."""

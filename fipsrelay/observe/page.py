@@ -90,6 +90,7 @@ def render(document: Document) -> bytes:
     main = Tag("main")(
         tags.h1(f"fipsrelay {program['version']}: {state}"),
         _banner(document),
+        *([tags.p(f"✖ Not reloaded: {problem}", class_="bad")] if (problem := document["reloads"]["problem"]) else []),
         tags.h2("Intakes"),
         _wide(_intakes(document["intakes"])),
         tags.h2("Upstreams"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.application.service import Service
@@ -21,7 +21,7 @@ _log = Logger()
 class Sampling(Service):
     """Takes samples of the intakes' counters."""
 
-    def __init__(self, histories: Iterable[History], reactor: Any) -> None:
+    def __init__(self, histories: Mapping[str, History], reactor: Any) -> None:
         self.setName("sampling")
         self._histories = histories
         self._loop = LoopingCall(self._sample)
@@ -36,7 +36,7 @@ class Sampling(Service):
         self._loop.stop()
 
     def _sample(self) -> None:
-        for history in self._histories:
+        for history in self._histories.values():
             history.sample()
 
 
@@ -45,19 +45,27 @@ class Summaries(Service):
 
     def __init__(self, counters: Mapping[str, IntakeCounters], reactor: Any) -> None:
         self.setName("summaries")
-        self._histories = {name: History(each) for name, each in counters.items()}
+        self._counters = counters
+        self._histories: dict[str, History] = {}
         self._loop = LoopingCall(self._say)
         self._loop.clock = reactor
 
     def startService(self) -> None:
         super().startService()
+        self._begin()
         self._loop.start(SUMMARY_INTERVAL, now=False)
 
     def stopService(self) -> None:
         super().stopService()
         self._loop.stop()
 
+    def _begin(self) -> None:
+        """The configuration may have brought other intakes since the last time."""
+        known = {name: self._histories.get(name) for name in self._counters}
+        self._histories = {name: found or History(self._counters[name]) for name, found in known.items()}
+
     def _say(self) -> None:
+        self._begin()
         for name, history in self._histories.items():
             history.sample()
             sample = history.samples[-1]

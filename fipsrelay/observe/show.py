@@ -1,10 +1,11 @@
-"""The commands ``fipsrelay status`` and ``fipsrelay top``: the state of the running relay, once or again and again."""
+"""The commands ``fipsrelay status``, ``top`` and ``reload``, which ask the running relay."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from fipsrelay.observe import client, text
 
 PATH = "/status"
 PAUSE = 2.0
+RELOAD_TIMEOUT = 30.0
+_GLANCE = 0.05
 _STATUSES = {"ready": 0, "lost": 3}
 _CLEAR = "\x1b[H\x1b[2J"
 
@@ -69,6 +72,43 @@ def top(file: str, pause: Callable[[float], None] = time.sleep, rounds: int | No
     except KeyboardInterrupt:
         print()
     return 0
+
+
+def reload(file: str) -> int:
+    """Have the running relay read its configuration again, and wait for what comes of it.
+
+    Args:
+        file: its configuration, which is checked first.
+
+    Returns:
+        0 when it goes by the new one; 1 when it does not run, or keeps the old one; 2 for a configuration that cannot
+        be used.
+    """
+    config = _load(file)
+    if config is None:
+        return 2
+    before, problem = _ask(config)
+    if before is None:
+        print(f"fipsrelay: {problem}", file=sys.stderr)
+        return 1
+    try:
+        os.kill(before["program"]["pid"], signal.SIGHUP)
+    except OSError as error:
+        print(f"fipsrelay: process {before['program']['pid']} cannot be told: {error.strerror}", file=sys.stderr)
+        return 1
+    end = time.monotonic() + RELOAD_TIMEOUT
+    while time.monotonic() < end:
+        after, problem = _ask(config)
+        if after is not None and after["reloads"] != before["reloads"]:
+            problem = after["reloads"]["problem"]
+            if problem:
+                print(f"fipsrelay: the configuration stays as it was: {problem}", file=sys.stderr)
+                return 1
+            print(f"process {after['program']['pid']} goes by {file} now")
+            return 0
+        time.sleep(_GLANCE)
+    print(f"fipsrelay: nothing came of it within {RELOAD_TIMEOUT:.0f} s: {problem}", file=sys.stderr)
+    return 1
 
 
 def _load(file: str) -> Config | None:

@@ -28,6 +28,28 @@ _ENDS = tuple(BOUNDS.index(bound) + 1 for bound in _SHOWN)
 
 
 @attrs.frozen
+class Reloads:
+    """How often the configuration was read again, and what came of it.
+
+    Attributes:
+        good, bad: how often it was taken on, and not.
+        problem: why the last one was not; empty when it was.
+    """
+
+    good: int = 0
+    bad: int = 0
+    problem: str = ""
+
+    def succeeded(self) -> Reloads:
+        """One more was taken on."""
+        return attrs.evolve(self, good=self.good + 1, problem="")
+
+    def failed(self, problem: str) -> Reloads:
+        """One more was not."""
+        return attrs.evolve(self, bad=self.bad + 1, problem=problem)
+
+
+@attrs.frozen
 class Subject:
     """What there is to look at.
 
@@ -40,6 +62,7 @@ class Subject:
         backends: upstreams by name.
         unresolved: gives names that do not resolve, and since when.
         places: how many connections there may be at the same time.
+        reloads: of the configuration.
     """
 
     config: Config
@@ -50,6 +73,7 @@ class Subject:
     backends: Mapping[str, Backend]
     unresolved: Callable[[], Mapping[str, float]]
     places: int
+    reloads: Reloads = Reloads()
 
 
 def document(subject: Subject, state: str, lost: str | None, wall: float, now: float) -> Document:
@@ -74,6 +98,11 @@ def document(subject: Subject, state: str, lost: str | None, wall: float, now: f
         },
         "state": state,
         "configuration": {"sha256": subject.digest},
+        "reloads": {
+            "succeeded": subject.reloads.good,
+            "failed": subject.reloads.bad,
+            "problem": subject.reloads.problem or None,
+        },
         "fips": {
             "module": evidence.module,
             "sha256": evidence.sha256,

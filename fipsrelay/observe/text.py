@@ -20,6 +20,7 @@ def render(document: Document) -> str:
         f"certificate: {fips['certificate'] or 'none known'}",
         *(f"warning: {warning}" for warning in fips["warnings"]),
         f"configuration: {document['configuration']['sha256']}",
+        *([f"RELOAD FAILED: {document['reloads']['problem']}"] if document["reloads"]["problem"] else []),
         f"connections: {connections['open']} of {connections['limit']}",
         "",
         *_intakes(document["intakes"]),

@@ -46,7 +46,6 @@ class Exchange:
         self._timeouts = frontend.timeouts
         self._now = frontend.deadlines.now
         self._took = frontend.counters.latencies.count
-        self._read_request = frontend.requests.read
         self._agent: Stream
         self._heads = HeadReader(frontend.limits.head_size)
         self._answer = Answer(self, frontend)
@@ -236,7 +235,7 @@ class Exchange:
                 if not begun:
                     self.deadline = self._now() + self._timeouts.request_head
                 return position
-            request, length, self._head = self._read_request(data)
+            request, length, self._head = self._frontend.requests.read(data)
         except MessageError as error:
             self._refuse(error)
             return len(view)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from itertools import count
 from typing import Any, Protocol
@@ -97,26 +97,33 @@ class Frontend:
         talks: bool = False,
         origin: str = "",
     ) -> None:
-        self.intake = intake
+        self.change(intake, timeouts, limits, policy, tls)
         self.counters = counters
-        self.timeouts = timeouts
-        self.limits = limits
         self.deadlines = deadlines
         self.reactor = reactor
-        self.policy = policy
-        self.tls = tls
         self.draining = False
         self.talks = talks
         self._backends = backends
-        self._routes = Routes(intake)
         self._connections: set[AgentConnection] = set()
         self._room = room
-        room.guests.append(lambda: self._connections)
+        room.guests.append(self.guests)
         self._drained: Deferred[None] | None = None
         self._origin = f"{origin}-{intake.port}"
         self._numbers = count(1)
         self._failures = Repeats(_QUIET)
         self._greetings = Repeats(_GREETINGS)
+
+    def change(
+        self, intake: Intake, timeouts: Timeouts, limits: Limits, policy: Policy, tls: SSL.Context | None
+    ) -> None:
+        """Go by these from now on; what is under way goes on as it began. See ``Frontend``."""
+        self.intake = intake
+        self.timeouts = timeouts
+        self.limits = limits
+        self.policy = policy
+        self.tls = tls
+        self._routes = Routes(intake)
+        # These know where requests go, and the limits.
         self.requests = Known(self._read_request)
         # The same answer comes again and again within a second, until its Date changes.
         self.answers = lru_cache(_ANSWERS)(self._read_answer)
@@ -200,6 +207,14 @@ class Frontend:
         more = f", and {held} more like it" if held else ""
         message = "{intake}: {error} [{code}]{request}{more}"
         write(message, intake=self.intake.name, error=text, code=code, request=number, more=more)
+
+    def guests(self) -> Collection[AgentConnection]:
+        """All connections, for the room."""
+        return self._connections
+
+    def leave(self) -> None:
+        """There will be no more connections."""
+        self._room.guests.remove(self.guests)
 
     def drain(self) -> Deferred[None]:
         """Let requests finish and take no further ones; fires when no connection is left."""

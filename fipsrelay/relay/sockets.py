@@ -56,6 +56,34 @@ def bind(config: Config, handed: Sockets = MappingProxyType({})) -> Sockets:
     return bound
 
 
+def bind_intakes(config: Config, held: Mapping[tuple[str, int], socket.socket]) -> Sockets:
+    """The same for intakes alone, which come while the relay runs.
+
+    Args:
+        config: with these intakes only.
+        held: sockets that others are about to let go, by address and port: nobody is refused in between.
+
+    Raises:
+        PortsError: see ``bind``.
+    """
+    bound: dict[str, list[socket.socket]] = {name: [] for name in config.intakes}
+    problems = []
+    for name, intake in config.intakes.items():
+        for address in config.listen.addresses:
+            if address == "::1" and len(config.listen.addresses) > 1 and not _has_address(address):
+                continue
+            place = address, intake.port
+            try:
+                bound[name].append(_copy(held[place]) if place in held else _listen(*place))
+            except OSError as error:
+                problems.append(PortProblem(name, *place, os.strerror(error.errno or 0)))
+    if problems:
+        for sock in (sock for sockets in bound.values() for sock in sockets):
+            sock.close()
+        raise PortsError(tuple(problems))
+    return bound
+
+
 def handed_over(environ: MutableMapping[str, str]) -> Sockets:
     """Listening sockets of the service manager by their names, taken out of the environment; see sd_listen_fds(3).
 
@@ -102,6 +130,12 @@ def _problems(
         else:
             continue
         yield PortProblem(name, address, port, reason)
+
+
+def _copy(held: socket.socket) -> socket.socket:
+    copied = held.dup()
+    copied.setblocking(False)  # Python's copy blocks, and with it the original
+    return copied
 
 
 def _has_address(address: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.application.service import Service
@@ -13,7 +13,7 @@ from fipsrelay.crypto import gate
 from fipsrelay.crypto.gate import Evidence
 from fipsrelay.errors import FipsError
 from fipsrelay.relay.frontend import Frontend
-from fipsrelay.upstream.backend import Backend
+from fipsrelay.upstream.cluster import Cluster
 
 INTERVAL = 60.0
 
@@ -25,8 +25,8 @@ class FipsWatch(Service):
 
     Args:
         evidence: what the gate saw.
-        backends: the upstreams.
-        frontends: whose connections are cut then; requests on new ones are answered with 503.
+        clusters: gives those of all upstreams.
+        frontends: gives those whose connections are cut then; requests on new ones are answered with 503.
         reactor: Twisted's.
 
     Attributes:
@@ -34,12 +34,16 @@ class FipsWatch(Service):
     """
 
     def __init__(
-        self, evidence: Evidence, backends: Mapping[str, Backend], frontends: Iterable[Frontend], reactor: Any
+        self,
+        evidence: Evidence,
+        clusters: Callable[[], Iterable[Cluster]],
+        frontends: Callable[[], Iterable[Frontend]],
+        reactor: Any,
     ) -> None:
         self.setName("FIPS")
         self.lost: FipsError | None = None
         self._evidence = evidence
-        self._clusters = {backend.cluster for backend in backends.values()}
+        self._clusters = clusters
         self._frontends = frontends
         self._reactor = reactor
         self._next: IDelayedCall | None = None
@@ -64,7 +68,7 @@ class FipsWatch(Service):
     def _give_up(self, error: FipsError) -> None:
         self.lost = error
         _log.critical("{error}; nothing is relayed any more until the relay is restarted", error=gate.one_line(error))
-        for cluster in self._clusters:
+        for cluster in self._clusters():
             cluster.bar(f"FIPS check {error.code} failed, restart the relay")
-        for frontend in self._frontends:
+        for frontend in self._frontends():
             frontend.abort()

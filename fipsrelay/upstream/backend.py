@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 
 from fipsrelay.config.bypass import bypasses
 from fipsrelay.config.model import Config, Upstream
@@ -39,8 +39,12 @@ class Backend:
 
 
 def backends(
-    config: Config, means: Means, gateway: Gateway | None, chance: Callable[[], float]
-) -> Mapping[str, Backend]:
+    config: Config,
+    means: Means,
+    gateway: Gateway | None,
+    chance: Callable[[], float],
+    before: Iterable[Cluster] = (),
+) -> dict[str, Backend]:
     """Every upstream by its name; those with the same destination share a cluster.
 
     Args:
@@ -48,16 +52,19 @@ def backends(
         means: how connections are made.
         gateway: the way out, for upstreams that do not bypass it.
         chance: a number from 0 to 1, another one at each call.
+        before: clusters that there are already, and that are used again where nothing has changed for them.
     """
-    clusters: dict[tuple[str, int, tuple[str, ...], frozenset[str]], Cluster] = {}
+    clusters = {cluster.key: cluster for cluster in before}
+    for cluster in clusters.values():
+        cluster.upstreams.clear()
     found = {}
     for name, upstream in config.upstreams.items():
-        destination = (upstream.host, upstream.port, upstream.addresses, frozenset(upstream.pins))
-        host, port, addresses, pins = destination
-        if destination not in clusters:
-            way = None if bypasses(config.egress.no_proxy, host, addresses) else gateway
-            clusters[destination] = Cluster(host, port, addresses, way, means, config.probes, chance, pins)
-        found[name] = Backend(upstream, clusters[destination], means)
+        host, port, addresses, pins = upstream.host, upstream.port, upstream.addresses, frozenset(upstream.pins)
+        way = None if bypasses(config.egress.no_proxy, host, addresses) else gateway
+        key = (host, port, addresses, pins, way, config.probes, id(means))  # the cluster keeps these means alive
+        if key not in clusters:
+            clusters[key] = Cluster(host, port, addresses, way, means, config.probes, chance, pins, key)
+        found[name] = Backend(upstream, clusters[key], means)
     return found
 
 

@@ -41,6 +41,7 @@ class Cluster:
         probes: how servers are checked.
         chance: a number from 0 to 1, another one at each call.
         pins: see ``Place``.
+        key: see below.
 
     Attributes:
         upstreams: names of those that lead here, for the log.
@@ -50,6 +51,7 @@ class Cluster:
         trial: who tries a server while all are down; one at a time.
         handshakes: with all of them.
         barred: why nothing may be sent here any more, or None.
+        key: all that it was made by; one with the same key is as good.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Cluster:
         probes: Probes,
         chance: Callable[[], float],
         pins: frozenset[str] = frozenset(),
+        key: object = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -72,6 +75,7 @@ class Cluster:
         self.trial: object = None
         self.handshakes = Handshakes()
         self.barred: str | None = None
+        self.key = key
         self._fixed = addresses or ((host,) if gateway else ())
         self._gateway = gateway
         self._pins = pins
@@ -92,6 +96,16 @@ class Cluster:
         """Send nothing more from now on."""
         self.barred = reason
         self.close()
+
+    def leave(self) -> None:
+        """No new request comes here: check no more, hear of no more addresses. Searches go on; ``close`` it later."""
+        if not self._fixed:
+            self._means.names.forget(self.host, self.learn)
+        for check in self._checks.values():
+            check.stop()
+        self._checks.clear()
+        for server in self.servers:
+            server.retire()
 
     def close(self) -> None:
         """Check no more; close what is free, and whatever comes back later."""

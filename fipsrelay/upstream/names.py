@@ -52,6 +52,14 @@ class Names:
         name.refreshed = True
         name.ask()
 
+    def forget(self, host: str, told: Callable[[tuple[str, ...]], None]) -> None:
+        """Tell this one no more; a name that nobody follows is asked for no more."""
+        name = self._names[host]
+        name.told.remove(told)
+        if not name.told:
+            name.stop()
+            del self._names[host]
+
     def stop(self) -> None:
         """Ask no more."""
         for name in self._names.values():
