@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fipsrelay import __version__
@@ -24,48 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS_WITH_OWN_OPTIONS:
         return _pass_on(words[0], words[1:])
-    parser = _parser()
-    args = parser.parse_args(words)
-    if args.command == "check":
-        from fipsrelay.config import check
-
-        return check.main(args.config, args.expand)
-    if args.command == "doctor":
-        from fipsrelay.observe import doctor
-
-        return doctor.main(args.config, args.agent_config, args.json)
-    if args.command == "evidence":
-        from fipsrelay.observe import audit
-
-        return audit.main(args.config, args.output, args.stand_alone)
-    if args.command in ("status", "top"):
-        from fipsrelay.observe import show
-
-        return show.top(args.config) if args.command == "top" else show.status(args.config, args.json)
-    if args.command == "reload":
-        from fipsrelay.observe import show
-
-        return show.reload(args.config)
-    if args.command == "run":
-        from fipsrelay import launch
-
-        return launch.main(["-n", "--pidfile=", "fipsrelay", "-c", args.config])
-    if args.command == "version":
-        print(f"fipsrelay {__version__}")
-        return 0
-    if args.command == "agent":
-        from fipsrelay.observe import agent_file
-
-        return agent_file.main(args.action, args.file, args.port_range_start)
-    if args.config and not args.prove:
-        parser.error("module: -c FILE goes with --prove only")
-    if args.prove:
-        from fipsrelay import launch
-
-        return launch.prove(args.config)
-    from fipsrelay.crypto import obtain
-
-    return obtain.run(args.install, args.source, args.suite, args.quiet)
+    args = _parser().parse_args(words)
+    run: Callable[[argparse.Namespace], int | None] = args.run
+    return run(args)
 
 
 def _pass_on(command: str, words: list[str]) -> int | None:
@@ -81,37 +42,118 @@ def _pass_on(command: str, words: list[str]) -> int | None:
     return run.main(words)
 
 
+# -- each imports what it needs, and nothing before it is called
+
+
+def _run(args: argparse.Namespace) -> int | None:
+    from fipsrelay import launch
+
+    return launch.main(["-n", "--pidfile=", "fipsrelay", "-c", args.config])
+
+
+def _status(args: argparse.Namespace) -> int:
+    from fipsrelay.observe import show
+
+    return show.status(args.config, args.json)
+
+
+def _top(args: argparse.Namespace) -> int:
+    from fipsrelay.observe import show
+
+    return show.top(args.config)
+
+
+def _reload(args: argparse.Namespace) -> int:
+    from fipsrelay.observe import show
+
+    return show.reload(args.config)
+
+
+def _version(args: argparse.Namespace) -> int:
+    print(f"fipsrelay {__version__}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from fipsrelay.config import check
+
+    return check.main(args.config, args.expand)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from fipsrelay.observe import doctor
+
+    return doctor.main(args.config, args.agent_config, args.json)
+
+
+def _evidence(args: argparse.Namespace) -> int:
+    from fipsrelay.observe import audit
+
+    return audit.main(args.config, args.output, args.stand_alone)
+
+
+def _agent(args: argparse.Namespace) -> int:
+    from fipsrelay.observe import agent_file
+
+    return agent_file.main(args.action, args.file, args.port_range_start)
+
+
+def _module(args: argparse.Namespace) -> int:
+    if args.config and not args.prove:
+        args.error("module: -c FILE goes with --prove only")
+    if args.prove:
+        from fipsrelay import launch
+
+        return launch.prove(args.config)
+    from fipsrelay.crypto import obtain
+
+    return obtain.run(args.install, args.source, args.suite, args.quiet)
+
+
+def _completion(args: argparse.Namespace) -> int:
+    try:
+        import shtab
+    except ModuleNotFoundError:
+        print("fipsrelay completion needs shtab: pip install 'fipsrelay[completion]'", file=sys.stderr)
+        return 1
+    print(shtab.complete(_parser(), args.shell))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fipsrelay", description="Carry an agent's traffic out over FIPS TLS.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("twistd", help="run the service: twistd's own options follow", add_help=False)
     commands.add_parser("demo", help="try the relay against an intake of its own", add_help=False)
-    run = commands.add_parser("run", help="run the service in the foreground, as twistd -n does")
-    run.add_argument("-c", "--config", metavar="FILE", required=True)
-    status = commands.add_parser("status", help="print the state of the running relay")
-    status.add_argument("-c", "--config", metavar="FILE", required=True)
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int | None], help_text: str, config: bool = True
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help_text)
+        added.set_defaults(run=run)
+        if config:
+            added.add_argument("-c", "--config", metavar="FILE", required=True)
+        return added
+
+    command("run", _run, "run the service in the foreground, as twistd -n does")
+    status = command("status", _status, "print the state of the running relay")
     status.add_argument("--json", action="store_true", help="print one object, for programs")
-    top = commands.add_parser("top", help="watch the state of the running relay")
-    top.add_argument("-c", "--config", metavar="FILE", required=True)
-    reload = commands.add_parser("reload", help="have the running relay read its configuration again")
-    reload.add_argument("-c", "--config", metavar="FILE", required=True)
-    commands.add_parser("version", help="print the version")
-    check = commands.add_parser("check", help="check a configuration file")
-    check.add_argument("-c", "--config", metavar="FILE", required=True)
+    command("top", _top, "watch the state of the running relay")
+    command("reload", _reload, "have the running relay read its configuration again")
+    check = command("check", _check, "check a configuration file")
     check.add_argument("--expand", action="store_true", help="print the complete configuration")
-    doctor = commands.add_parser("doctor", help="find out what is wrong on this host")
-    doctor.add_argument("-c", "--config", metavar="FILE", required=True)
+    doctor = command("doctor", _doctor, "find out what is wrong on this host")
     doctor.add_argument("--agent-config", type=Path, metavar="FILE", help="the Agent's datadog.yaml")
     doctor.add_argument("--json", action="store_true", help="print one object, for programs")
-    evidence = commands.add_parser("evidence", help="write a report for auditors")
-    evidence.add_argument("-c", "--config", metavar="FILE", required=True)
+    evidence = command("evidence", _evidence, "write a report for auditors")
     evidence.add_argument("-o", "--output", type=Path, metavar="DIR", required=True)
     evidence.add_argument("--stand-alone", action="store_true", help="visit the servers instead of asking the relay")
-    agent = commands.add_parser("agent", help="switch the use of the relay on or off in an Agent's datadog.yaml")
+    agent = command("agent", _agent, "switch the use of the relay on or off in an Agent's datadog.yaml", config=False)
     agent.add_argument("action", choices=("enable", "disable", "show"))
     agent.add_argument("file", type=Path, metavar="PATH", help="usually /etc/datadog-agent/datadog.yaml")
     agent.add_argument("--port-range-start", type=int, metavar="PORT", default=9803, help="of the relay (%(default)s)")
-    module = commands.add_parser("module", help="obtain and examine the FIPS module")
+    module = command("module", _module, "obtain and examine the FIPS module", config=False)
+    module.set_defaults(error=parser.error)
     origin = module.add_mutually_exclusive_group()
     origin.add_argument("--install", type=Path, metavar="FIPS_SO", help="install this module")
     origin.add_argument("--source", type=Path, metavar="DIR", help="build the module from this OpenSSL source tree")
@@ -119,4 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     origin.add_argument("--prove", action="store_true", help="only run the gate and print what it finds")
     module.add_argument("-c", "--config", metavar="FILE", help="with --prove: the configuration whose module to prove")
     module.add_argument("--quiet", action="store_true", help="print nothing when a module is there")
+    command("version", _version, "print the version", config=False)
+    shells = command("completion", _completion, "print what makes a shell complete these commands", config=False)
+    shells.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser

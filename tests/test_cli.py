@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
 
 from fipsrelay import cli
 from tests.folders import Folders
@@ -52,8 +53,21 @@ class CommandLineTests(Folders):
     def test_help(self) -> None:
         status, output, _ = self.run_command("--help")
         self.assertEqual(status, 0)
-        for command in ("twistd", "demo", "check", "module"):
+        for command in ("twistd", "demo", "run", "status", "top", "reload", "check", "doctor", "evidence", "agent"):
             self.assertIn(f"\n    {command} ", output)
+
+    def test_completion(self) -> None:
+        """bash itself finds the commands, and their options."""
+        status, script, _ = self.run_command("completion", "bash")
+        self.assertEqual(status, 0)
+        path = self.put(self.folder() / "completion", script)
+        for words, wanted in ((("st",), ["status"]), (("check", "--e"), ["--expand"]), (("agent", "e"), ["enable"])):
+            typed = " ".join(("fipsrelay", *words))
+            ask = f"source {path}; COMP_WORDS=({typed}); COMP_CWORD={len(words)}; _shtab_fipsrelay; "
+            done = subprocess.run(
+                ["bash", "-c", ask + 'echo "${COMPREPLY[@]}"'], capture_output=True, text=True, check=True
+            )
+            self.assertEqual(done.stdout.split(), wanted, typed)
 
     def test_it_refuses_to_prove_here(self) -> None:
         """This process loaded OpenSSL long ago."""
