@@ -253,6 +253,31 @@ class BarTests(Clusters):
         self.assertEqual(lent.how, "closed")
 
 
+class LeaveTests(Clusters):
+    """What the configuration no longer knows."""
+
+    def test_leave(self) -> None:
+        """Free connections close, lent ones when they come back; nothing is checked; searches still find servers."""
+        self.make(A, B, checked=True)
+        free, lent = self.free(A), self.lend(B)
+        self.cluster.leave()
+        self.assertEqual((free.how, lent.how), ("closed", None))
+        lent.keeper.give_back()
+        self.assertEqual(lent.how, "closed")
+        self.assertEqual(self.usable, [A, B])
+        started = len(self.means.attempts)
+        self.reactor.pump([1.0] * 30)
+        self.assertEqual(len(self.means.attempts), started)
+        self.cluster.close()
+        self.assertEqual(self.usable, [])
+
+    def test_names(self) -> None:
+        """Its name is followed no more."""
+        self.make()
+        self.cluster.leave()
+        self.assertEqual(self.logged(self.reactor.pump, [30.0] * 3), [])
+
+
 class HandshakeTests(Clusters):
     """They are counted whoever made them, also with a server that has left meanwhile."""
 

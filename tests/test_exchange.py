@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.config.model import Limits, Retries
@@ -116,6 +117,40 @@ class RequestTests(Exchanges):
         self.assertEqual(len(self.port.backend.searches), 1)
         self.assertEqual(self.port.counters.requests, {200: 2})
         self.assertEqual((self.port.counters.bytes_in, self.port.counters.bytes_out), (2 * len(GET), 2 * len(OK)))
+
+    def test_latency(self) -> None:
+        """From the whole head to the last byte of the answer; the relay's own answers count too."""
+        latencies = self.port.counters.latencies
+        self.agent.give(GET[:10])
+        self.port.wait(1.0)
+        self.agent.give(GET[10:])
+        upstream = self.connect()
+        self.port.wait(2.0)
+        upstream.give(OK[:-1])
+        self.port.wait(0.5)
+        self.assertEqual(sum(latencies.counts), 0)
+        upstream.give(OK[-1:])
+        self.assertEqual((sum(latencies.counts), latencies.total), (1, 2.5))
+        self.port.backend.free.clear()
+        self.agent.give(GET)
+        self.port.wait(0.5)
+        self.port.backend.searches[-1].refuse(REFUSED)
+        self.assertEqual((sum(latencies.counts), latencies.total), (2, 3.0))
+
+    def test_changed_while_it_is_open(self) -> None:
+        """A request that has begun goes on; the next one is routed anew, whatever was remembered of its like."""
+        upstream = self.asked()
+        frontend = self.port.frontend
+        frontend.change(
+            attrs.evolve(frontend.intake, upstream="other", routes=()),
+            frontend.timeouts,
+            frontend.limits,
+            frontend.policy,
+            None,
+        )
+        upstream.give(OK)
+        self.agent.give(GET)
+        self.assertEqual([len(self.port.backends[name].searches) for name in ("up", "other")], [1, 1])
 
     def test_routes(self) -> None:
         self.agent.give(GET.replace(b"/x", b"/other/x"))

@@ -48,6 +48,24 @@ class NamesTests(SynchronousTestCase):
         for each in waiting:
             self.assertEqual(self.successResultOf(each), ("192.0.2.1", "192.0.2.2"))
 
+    def test_forgotten(self) -> None:
+        """A name that nobody follows any more is not asked for; one that somebody else follows is."""
+        other: list[tuple[str, ...]] = []
+        self.names.follow(HOST, other.append)
+        self.follow()
+        self.answer("192.0.2.1")
+        self.names.forget(HOST, self.told.append)
+        self.clock.advance(REFRESH)
+        self.answer("192.0.2.2")
+        self.assertEqual((self.told, other), ([("192.0.2.1",)], [("192.0.2.1",), ("192.0.2.2",)]))
+        self.clock.advance(REFRESH)
+        self.assertEqual(len(self.asked), 3)
+        self.names.forget(HOST, other.append)
+        self.answer("192.0.2.3")  # what was on its way
+        self.clock.advance(10 * REFRESH)
+        self.assertEqual((len(self.asked), len(other)), (3, 2))
+        self.assertEqual((self.names.failing(), self.clock.getDelayedCalls()), ({}, []))
+
     def test_later_ones_are_not(self) -> None:
         self.follow()
         self.answer("192.0.2.1")
