@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
 SUITE_PACKAGES := build-essential chromium chromium-driver haproxy nginx openssl python3-openssl slowhttptest squid systemd
 
-.PHONY: run test soak fuzz lint tox bench bench-upstreams bench-greedy clean check-python suite-packages missing-packages
+.PHONY: run test soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages missing-packages
 .DELETE_ON_ERROR:
 
 ## run: the demo, until Ctrl-C; ONCE=1 sends every payload once and stops.
@@ -46,6 +46,10 @@ bench-upstreams: .venv/.installed
 ## bench-greedy: what slow and greedy clients cost the others, and in memory.
 bench-greedy: .venv/.installed
 	$(BIN)/python -m benchmarks.greedy $(BENCH)
+
+## bench-looking: what scrapes and reloads cost the requests beside them.
+bench-looking: .venv/.installed
+	$(BIN)/python -m benchmarks.looking $(BENCH)
 
 clean:
 	rm -rf .venv .tox .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -65,16 +65,18 @@ class Parts:
 
     Attributes:
         config: of the operator.
+        digest: of its effective text.
         warnings: what follows from it that an operator should know.
         policy: what handshakes are judged by.
         tls: context with it, for upstreams.
         offer: what that really offers.
-        files: SHA-256 of the files that it was made of.
+        files: digest of the contents of the files that it was made of.
         local: by intake, the contexts of those that speak TLS to their agents.
         way: the egress proxy, if there is one.
     """
 
     config: Config
+    digest: str
     warnings: tuple[str, ...]
     policy: Policy
     tls: SSL.Context
@@ -100,13 +102,23 @@ def assemble(config: Config) -> Parts:
         if intake.tls is not None
     }
     files = [context.trust_bundle(config.tls.trust), *([Path(config.tls.crl)] if config.tls.crl else [])]
-    digest = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+    contents = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
     warnings = (
         (f"No certificate covers key exchange by {', '.join(policy.hybrid_groups)} (tls.hybrid_groups).",)
         if policy.hybrid_groups
         else ()
     )
-    return Parts(config, warnings, policy, tls, context.offered(tls), digest, local, gateway(config.egress))
+    return Parts(
+        config,
+        report.digest(config),
+        warnings,
+        policy,
+        tls,
+        context.offered(tls),
+        contents,
+        local,
+        gateway(config.egress),
+    )
 
 
 def make(config: Config, evidence: Evidence, reactor: Any, file: str = "") -> IService:
@@ -323,7 +335,7 @@ class Relay(Stages):
         lost = str(self._watch.lost) if self._watch.lost else None
         subject = status.Subject(
             self._parts.config,
-            report.digest(self._parts.config),
+            self._parts.digest,
             self._shown(),
             self._counters,
             self._histories,

@@ -81,7 +81,7 @@ class TreeTests(SynchronousTestCase):
         for sock in (sock for each in bound.values() for sock in each):
             self.addCleanup(sock.close)
         tls = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        parts = service.Parts(wanted, (), SP800_52, tls, offered(tls), "", {}, None)
+        parts = service.Parts(wanted, "", (), SP800_52, tls, offered(tls), "", {}, None)
         self.relay = service.Relay(parts, EVIDENCE, bound, self.reactor)
 
     def start(self) -> None:

@@ -202,6 +202,30 @@ class ReloadTests(Reloads):
         self.assertEqual(run()[0], 2)
 
 
+class DaemonTests(Reloads):
+    def test_daemon(self) -> None:
+        """Whose working directory is another one, and who was told its configuration by a relative path."""
+        self.write_config(self.settings)
+        log, pidfile = self.folder / "relay.log", self.folder / "relay.pid"
+        elsewhere = self.folder / "elsewhere"
+        elsewhere.mkdir()
+        command = [str(executable("twistd")), f"--logfile={log}", f"--pidfile={pidfile}", f"--rundir={elsewhere}"]
+        command += ["fipsrelay", "-c", "fipsrelay.yaml"]
+        subprocess.run(command, cwd=self.folder, check=True, timeout=TIMEOUT)
+        try:
+            self.wait_until(lambda: log.exists() and "fipsrelay is ready" in log.read_text(), "the start")
+            self.assertEqual(self.ask(self.connect(self.http_port)), b"one")
+            [(name, upstream)] = self.settings["upstreams"].items()
+            path = self.write_config({**self.settings, "upstreams": {name: {**upstream, "port": self.two.port}}})
+            program = [str(executable("fipsrelay")), "reload", "-c", str(path)]
+            done = subprocess.run(program, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(self.ask(self.connect(self.http_port)), b"two")
+        finally:
+            os.kill(int(pidfile.read_text()), signal.SIGTERM)
+            self.wait_until(lambda: not pidfile.exists(), "the end")
+
+
 class ManagerTests(Reloads):
     def test_told(self) -> None:
         """Type=notify-reload: RELOADING with the time, then READY."""

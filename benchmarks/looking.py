@@ -1,0 +1,132 @@
+"""What looking at the relay, and reading its configuration again, costs the requests that it relays.
+
+* 100 scrapes a second, of the page and of the metrics in turn, with 16 intakes: their share of a core, and how much
+  slower requests are beside them. Rounds with and without take turns; the medians of their latencies count.
+* A reload every 200 ms between two configurations, with nothing changed for the upstream that is asked: the same, and
+  no request may fail.
+
+Needs what ``against_haproxy`` needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.against_haproxy import HOST, BenchmarkError, start_nginx
+from benchmarks.latency import Relay, disturbing, load, print_changes
+from fipsrelay.demo import certificates
+
+INTAKES = 16
+LOOKS = 100  # a second
+RELOAD = 0.2  # seconds from one to the next
+
+
+def main(options: argparse.Namespace) -> None:
+    """Measure and print; raises BenchmarkError when something is missing or failed."""
+    os.sched_setaffinity(0, {1})
+    with tempfile.TemporaryDirectory(prefix="fipsrelay-bench-") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        folder.chmod(0o755)
+        paths = certificates.write(folder, [HOST])
+        nginx = start_nginx(folder, paths)
+        stack.callback(nginx.stop)
+        upstream = {"host": HOST, "port": nginx.ports["sink"], "addresses": ["127.0.0.1"]}
+        document = {"upstreams": {f"intake{number}": upstream for number in range(INTAKES)}}
+        relay = Relay("relay", folder, paths, document)
+        stack.callback(relay.stop)
+        load(relay.ports["intake0"], 1, folder)
+        _measure_share(relay, options.seconds)
+        print(f"{options.rounds} rounds of {options.seconds} s with and without it")
+        file = folder / "relay.yaml"
+        for what, work in (
+            ("nothing", None),
+            ("looks", (_look, relay.page)),
+            ("reloads", (_reload, relay.pid, str(file))),
+        ):
+            alone, beside = [], []
+            for _ in range(options.rounds):
+                alone.append(load(relay.ports["intake0"], options.seconds, folder))
+                with contextlib.ExitStack() as disturbed:
+                    if work is not None:
+                        disturbed.enter_context(disturbing(work[0], 19, *work[1:]))
+                    time.sleep(1)
+                    beside.append(load(relay.ports["intake0"], options.seconds, folder))
+            print_changes(what, alone, beside)
+        count = (folder / "relay.log").read_text().count("The configuration was read again")
+        print(f"  {count} reloads, and no request failed")
+        if not count:
+            raise BenchmarkError("the configuration was never read again")
+
+
+def _measure_share(relay: Relay, seconds: int) -> None:
+    """Of a core, without any other work."""
+    shares = []
+    for _ in range(3):
+        before, began = relay.cpu(), time.monotonic()
+        time.sleep(seconds)
+        idle = (relay.cpu() - before) / (time.monotonic() - began)
+        with disturbing(_look, 0, relay.page):
+            time.sleep(1)
+            before, began = relay.cpu(), time.monotonic()
+            time.sleep(seconds)
+            shares.append((relay.cpu() - before) / (time.monotonic() - began) - idle)
+    print(f"{LOOKS} looks a second: {statistics.median(shares):.1%} of a core ({min(shares):.1%}-{max(shares):.1%})")
+
+
+async def _look(page: int) -> None:
+    """At the page and the metrics in turn, on connections that are kept, at a steady rate."""
+    connections: list[Any] = [await asyncio.open_connection("127.0.0.1", page) for _ in range(4)]
+    requests = [
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode()
+        for path, accept in (("/", "text/html"), ("/metrics", "*/*"))
+    ]
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    for number in range(1 << 30):
+        reader, writer = connections[number % len(connections)]
+        writer.write(requests[number % 2])
+        head = await reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise BenchmarkError(f"the page answered {head!r}")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
+        due += 1 / LOOKS
+        await asyncio.sleep(max(0, due - loop.time()))
+
+
+async def _reload(pid: int, file: str) -> None:
+    """Another upstream beside the one that is asked comes and goes."""
+    path = Path(file)
+    document = yaml.safe_load(path.read_text())
+    changed = {
+        **document,
+        "upstreams": {**document["upstreams"], "more": {**document["upstreams"]["intake0"], "port": 9}},
+    }
+    texts = [yaml.safe_dump(each) for each in (document, changed)]
+    for number in range(1 << 30):
+        temporary = path.with_suffix(".new")
+        temporary.write_text(texts[number % 2])
+        temporary.replace(path)
+        os.kill(pid, signal.SIGHUP)
+        await asyncio.sleep(RELOAD)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10, help="with and without")
+    parser.add_argument("--seconds", type=int, default=4, help="length of one round")
+    try:
+        main(parser.parse_args())
+    except BenchmarkError as error:
+        sys.exit(f"benchmark: {error}")
