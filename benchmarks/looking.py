@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import statistics
@@ -42,8 +43,11 @@ def main(options: argparse.Namespace) -> None:
         paths = certificates.write(folder, [HOST])
         nginx = start_nginx(folder, paths)
         stack.callback(nginx.stop)
-        upstream = {"host": HOST, "port": nginx.ports["sink"], "addresses": ["127.0.0.1"]}
-        document = {"upstreams": {f"intake{number}": upstream for number in range(INTAKES)}}
+        upstreams = {
+            f"intake{number}": {"host": HOST, "port": nginx.ports["sink"], "addresses": ["127.0.0.1"]}
+            for number in range(INTAKES)
+        }
+        document = {"upstreams": upstreams}
         relay = Relay("relay", folder, paths, document)
         stack.callback(relay.stop)
         load(relay.ports["intake0"], 1, folder)
@@ -113,7 +117,7 @@ async def _reload(pid: int, file: str) -> None:
         **document,
         "upstreams": {**document["upstreams"], "more": {**document["upstreams"]["intake0"], "port": 9}},
     }
-    texts = [yaml.safe_dump(each) for each in (document, changed)]
+    texts = [json.dumps(each) for each in (document, changed)]  # which is YAML, without aliases
     for number in range(1 << 30):
         temporary = path.with_suffix(".new")
         temporary.write_text(texts[number % 2])

@@ -117,7 +117,7 @@ class PageTests(SynchronousTestCase):
             self.relay.counters.intakes["metrics"].requests[202] += count
             history.sample()
         found = self.read()
-        points = [attributes["points"] for tag, attributes in found.tags if tag == "polyline"]
+        points = [attributes.get("points") for tag, attributes in found.tags if tag == "polyline"]
         # The first sample holds the five of before.
         self.assertEqual(points[0], "57,10.00 58,1.00 59,10.00")
         self.assertIn("at most 1 a second", found.text)

@@ -1,7 +1,7 @@
 """The document of ``status`` as one page of HTML, which needs no other file and renews itself.
 
 A page of text is what is left where there is no script, and nothing on it is told by colour alone. What comes from
-servers and certificates goes through Twisted's templates, which quote it.
+servers and certificates is quoted by ``html``.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from twisted.web.template import Tag, flattenString, tags
-
+from fipsrelay.observe.html import Html, raw, tag, void
 from fipsrelay.observe.text import duration
 
 Document = Mapping[str, Any]
-Content = Tag | str
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --good: #0a7d33; --bad: #c2152b; --odd: #8a5a00; --dim: #666; }
@@ -79,42 +77,43 @@ POLICY = (
 def render(document: Document) -> bytes:
     """The page's bytes, in UTF-8."""
     program, state = document["program"], document["state"]
-    head = tags.head(
-        tags.meta(charset="utf-8"),
-        tags.meta(name="viewport", content="width=device-width, initial-scale=1"),
-        tags.link(rel="icon", href="data:,"),
-        tags.title(f"{_verdict(document)} - fipsrelay"),
-        tags.style(_STYLE),
-        tags.script(_SCRIPT),
+    head = tag(
+        "head",
+        void("meta", charset="utf-8"),
+        void("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        void("link", rel="icon", href="data:,"),
+        tag("title", f"{_verdict(document)} - fipsrelay"),
+        raw("style", _STYLE),
+        raw("script", _SCRIPT),
     )
-    main = Tag("main")(
-        tags.h1(f"fipsrelay {program['version']}: {state}"),
+    problem = document["reloads"]["problem"]
+    main = tag(
+        "main",
+        tag("h1", f"fipsrelay {program['version']}: {state}"),
         _banner(document),
-        *([tags.p(f"✖ Not reloaded: {problem}", class_="bad")] if (problem := document["reloads"]["problem"]) else []),
-        tags.h2("Intakes"),
+        *([tag("p", f"✖ Not reloaded: {problem}", class_="bad")] if problem else []),
+        tag("h2", "Intakes"),
         _wide(_intakes(document["intakes"])),
-        tags.h2("Upstreams"),
+        tag("h2", "Upstreams"),
         _wide(_servers(document)),
         *(
-            tags.p(f"{name['host']} has not resolved for {_age(name['seconds'])}.", class_="bad")
+            tag("p", f"{name['host']} has not resolved for {_age(name['seconds'])}.", class_="bad")
             for name in document["unresolved"]
         ),
-        tags.h2("TLS handshakes"),
+        tag("h2", "TLS handshakes"),
         _wide(_handshakes(document)),
-        tags.p(
+        tag(
+            "p",
             f"Up {_age(program['uptime'])}, since {_date(program['started'])}, as process {program['pid']}. "
             f"Connections: {document['connections']['open']} of {document['connections']['limit']}. ",
             "Configuration ",
-            tags.span(document["configuration"]["sha256"], class_="hash"),
+            tag("span", document["configuration"]["sha256"], class_="hash"),
             f". As of {_date(document['made'])}.",
             class_="dim",
         ),
     )
-    body = tags.body(tags.p("The relay does not answer; what stands here is old.", id="stale", role="alert"), main)
-    pieces: list[bytes] = []
-    # Nothing in the page has to be waited for, so that this is done when it returns.
-    flattenString(None, tags.html(head, body, lang="en")).addCallback(pieces.append)
-    return b"<!DOCTYPE html>\n" + pieces[0]
+    body = tag("body", tag("p", "The relay does not answer; what stands here is old.", id="stale", role="alert"), main)
+    return b"<!DOCTYPE html>\n" + tag("html", head, body, lang="en").encode()
 
 
 def _verdict(document: Document) -> str:
@@ -130,7 +129,7 @@ def _verdict(document: Document) -> str:
     return f"{len(down)} DOWN" if down else str(document["state"])
 
 
-def _banner(document: Document) -> Tag:
+def _banner(document: Document) -> Html:
     fips = document["fips"]
     if fips["failure"]:
         kind, words = "bad", f"✖ FIPS state lost: {fips['failure']}"
@@ -138,24 +137,25 @@ def _banner(document: Document) -> Tag:
         kind, words = "good", "✔ FIPS module in force"
     else:
         kind, words = "odd", "⚠ FIPS module in force, without an active certificate"
-    verdict = tags.strong(words, class_=kind)
-    return tags.div(
-        tags.div(verdict, f": {fips['name']} {fips['version']} (build {fips['build_info']}), in {fips['library']}"),
-        tags.div(f"Certificate: {fips['certificate'] or 'none known'}"),
-        *(tags.div(f"⚠ {warning}") for warning in fips["warnings"]),
-        tags.div(f"{fips['module']}, SHA-256 ", tags.span(fips["sha256"], class_="hash"), class_="dim"),
+    verdict = tag("strong", words, class_=kind)
+    return tag(
+        "div",
+        tag("div", verdict, f": {fips['name']} {fips['version']} (build {fips['build_info']}), in {fips['library']}"),
+        tag("div", f"Certificate: {fips['certificate'] or 'none known'}"),
+        *(tag("div", f"⚠ {warning}") for warning in fips["warnings"]),
+        tag("div", f"{fips['module']}, SHA-256 ", tag("span", fips["sha256"], class_="hash"), class_="dim"),
         class_=f"banner {kind}",
         id="fips",
     )
 
 
-def _intakes(intakes: Iterable[Document]) -> Tag:
+def _intakes(intakes: Iterable[Document]) -> Html:
     numbers = ("port", "open", "requests", "req/s", "in", "out", "B/s", "p50", "p99")
     columns = [("intake", ""), *((name, "n") for name in numbers), ("last 10 min", ""), ("answers", ""), ("errors", "")]
     return _table("intakes", columns, map(_intake, intakes))
 
 
-def _intake(intake: Document) -> list[Content | Tag]:
+def _intake(intake: Document) -> list[str]:
     is_http = intake["protocol"] == "http"
     rates, latency = intake["rates"], intake["latency"]
     kind = "" if is_http else " (raw TCP)"
@@ -176,15 +176,15 @@ def _intake(intake: Document) -> list[Content | Tag]:
     ]
 
 
-def _counts(counts: Mapping[str, int], is_bad: Any) -> Content:
+def _counts(counts: Mapping[str, int], is_bad: Any) -> str:
     if not counts:
         return "-"
-    return tags.span(
-        *(tags.span(f"{key}: {count} ", class_="bad" if is_bad(key) else "") for key, count in counts.items())
+    return tag(
+        "span", *(tag("span", f"{key}: {count} ", class_="bad" if is_bad(key) else "") for key, count in counts.items())
     )
 
 
-def _chart(history: Document, what: str) -> Tag:
+def _chart(history: Document, what: str) -> Html:
     """A line of the last ten minutes, the newest on the right."""
     values: Sequence[int] = history[what]
     highest = max(values, default=0)
@@ -193,11 +193,13 @@ def _chart(history: Document, what: str) -> Tag:
         f"{60 - len(values) + place},{19 - 18 * value / (highest or 1):.2f}" for place, value in enumerate(values)
     )
     label = f"{what} of the last ten minutes, at most {unit}"
-    svg = Tag("svg", {"viewBox": "0 0 60 20", "preserveAspectRatio": "none", "role": "img", "aria-label": label})
-    return svg(Tag("title")(label), Tag("polyline", {"points": points}))
+    line = tag("polyline", points=points)
+    return tag(
+        "svg", tag("title", label), line, viewBox="0 0 60 20", preserveAspectRatio="none", role="img", aria_label=label
+    )
 
 
-def _servers(document: Document) -> Tag:
+def _servers(document: Document) -> Html:
     columns = [("server", ""), ("address", ""), ("state", ""), ("for", "n"), ("last heard", "n"), ("under way", "n")]
     columns += [("idle", "n"), ("TLS", ""), ("last failure", "")]
     rows = []
@@ -207,19 +209,19 @@ def _servers(document: Document) -> Tag:
         for upstream in destination["upstreams"]:
             rows += [_server(upstream, server, tls) for server in destination["servers"]]
             if not destination["servers"]:
-                absent = tags.span("✖ no address", class_="bad")
+                absent = tag("span", "✖ no address", class_="bad")
                 rows.append([upstream, destination["host"], absent, "-", "-", "-", "-", "-", "-"])
     return _table("servers", columns, rows)
 
 
-def _server(upstream: str, server: Document, tls: str) -> list[Content]:
+def _server(upstream: str, server: Document, tls: str) -> list[str]:
     state = server["state"]
     marks = {"UP": ("✔ UP", "good"), "DOWN": ("✖ DOWN", "bad")}
     text, kind = marks.get(state, (f"○ {state}", "dim"))
     return [
         f"{upstream}/{server['name']}",
         server["address"],
-        tags.span(text, class_=kind),
+        tag("span", text, class_=kind),
         _age(server["seconds"]),
         "-" if server["heard"] is None else f"{_age(server['heard'])} ago",
         str(server["outstanding"]),
@@ -229,29 +231,29 @@ def _server(upstream: str, server: Document, tls: str) -> list[Content]:
     ]
 
 
-def _handshakes(document: Document) -> Tag:
+def _handshakes(document: Document) -> Html:
     columns = [("with", ""), ("version", ""), ("suite", ""), ("group", ""), ("count", "n")]
-    rows: list[list[Content]] = []
+    rows: list[list[str]] = []
     for destination in document["destinations"]:
         peer = f"{destination['host']}:{destination['port']}"
         rows += [[peer, *map(str, each.values())] for each in destination["handshakes"]]
         for reason, count in destination["refused"].items():
-            rows.append([peer, tags.span(f"✖ refused: {reason}", class_="bad"), "", "", str(count)])
+            rows.append([peer, tag("span", f"✖ refused: {reason}", class_="bad"), "", "", str(count)])
     for intake in document["intakes"]:
         rows += [[f"agents of {intake['name']}", *map(str, each.values())] for each in intake["handshakes"]]
     return _table("handshakes", columns, rows)
 
 
-def _table(name: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Content]]) -> Tag:
-    head = tags.tr(*(tags.th(title, class_=kind, scope="col") for title, kind in columns))
+def _table(name: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> Html:
+    head = tag("tr", *(tag("th", title, class_=kind, scope="col") for title, kind in columns))
     body = [
-        tags.tr(*(tags.td(cell, class_=kind) for cell, (_, kind) in zip(row, columns, strict=True))) for row in rows
+        tag("tr", *(tag("td", cell, class_=kind) for cell, (_, kind) in zip(row, columns, strict=True))) for row in rows
     ]
-    return tags.table(tags.thead(head), tags.tbody(*body), id=name)
+    return tag("table", tag("thead", head), tag("tbody", *body), id=name)
 
 
-def _wide(table: Tag) -> Tag:
-    return tags.div(table, class_="wide")
+def _wide(table: Html) -> Html:
+    return tag("div", table, class_="wide")
 
 
 def _size(count: float) -> str:

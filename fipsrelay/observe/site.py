@@ -16,7 +16,7 @@ from fipsrelay.observe.metrics import Metrics
 
 Document = Mapping[str, Any]
 Text = tuple[str, bytes]  # content type and content
-_SHARE = 100  # of the time that passes, one part may go into making the same text anew
+_SHARE = 1000  # of the time that passes, one part may go into making the same text anew
 _PLAIN = "text/plain; charset=utf-8"
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -31,9 +31,10 @@ _HEADERS = {
 
 
 class Kept:
-    """Makes a text when it is asked for, and gives it again for a while that is 100 times as long as that took.
+    """Makes a text when it is asked for, and gives it again for a while that is 1000 times as long as that took.
 
-    So no number of scrapers can take more than a hundredth of the relay's time with it.
+    So no number of scrapers can take more than a thousandth of the relay's time with it, and few requests have to wait
+    for one that does.
 
     Args:
         make: makes it.
