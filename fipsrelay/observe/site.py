@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -20,14 +21,19 @@ _SHARE = 1000  # of the time that passes, one part may go into making the same t
 _PLAIN = "text/plain; charset=utf-8"
 _HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": page.POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
     "Server": "fipsrelay",
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
 }
+# Of what browsers show; for the rest, each costs more than it is worth.
+_PAGE_HEADERS = {
+    **_HEADERS,
+    "Content-Security-Policy": page.POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
+_HTML = "text/html; charset=utf-8"
 
 
 class Kept:
@@ -71,7 +77,8 @@ class _Leaf(Resource):
         kind, content = self._make(request)
         status = self._status()
         request.setResponseCode(status, HTTPStatus(status).phrase.encode())
-        for name, value in {"Content-Type": kind, **_HEADERS}.items():
+        request.setHeader("Content-Type", kind)
+        for name, value in (_PAGE_HEADERS if kind == _HTML else _HEADERS).items():
             request.setHeader(name, value)
         return content
 
@@ -116,7 +123,7 @@ class StatusSite(Site):
         metrics = Metrics(document)
         kinds: dict[str, Kept] = {}
 
-        browsers = Kept(lambda: ("text/html; charset=utf-8", page.render(document())), seconds)
+        browsers = Kept(lambda: (_HTML, page.render(document())), seconds)
 
         def first(request: Request) -> Text:
             """The page, and its text for those who do not ask for HTML, as curl does."""
@@ -158,6 +165,7 @@ class StatusSite(Site):
         """A look at the page is no news."""
 
 
+@lru_cache(16)
 def is_own_name(host: str) -> bool:
     """Whether a Host field names this host by what nobody else can make a name of: ``localhost`` or an address."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
