@@ -19,11 +19,9 @@ from typing import Any
 import attrs
 from OpenSSL import SSL
 from twisted.application.service import IService, MultiService, Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
-from fipsrelay.config import model
 from fipsrelay.config.changes import fixed
 from fipsrelay.config.load import load_file
 from fipsrelay.config.model import Config
@@ -38,23 +36,18 @@ from fipsrelay.observe import status
 from fipsrelay.observe.history import History
 from fipsrelay.observe.notify import Manager, Notify
 from fipsrelay.observe.sampling import Sampling, Summaries
-from fipsrelay.observe.site import StatusSite
-from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
+from fipsrelay.observe.site import Page, StatusSite
 from fipsrelay.relay.frontend import Frontend
+from fipsrelay.relay.intake import Departing, Intake
 from fipsrelay.relay.room import Room, places
 from fipsrelay.relay.sockets import PAGE, Sockets, bind, bind_intakes, handed_over
 from fipsrelay.relay.watch import FipsWatch
-from fipsrelay.upstream.backend import Backend, backends
-from fipsrelay.upstream.cluster import Cluster
+from fipsrelay.upstream.backend import backends
+from fipsrelay.upstream.clusters import Upstreams
 from fipsrelay.upstream.connect import Gateway
 from fipsrelay.upstream.egress import gateway
-from fipsrelay.upstream.names import Names, is_address
 from fipsrelay.upstream.prepare import prepare
-from fipsrelay.wire.deadlines import Deadlines
-from fipsrelay.wire.streams import ReadBuffer
-
-# Seconds that an upstream has which the configuration no longer knows: more than a request takes.
-_LEAVE = 90.0
+from fipsrelay.wire.deadlines import Timekeeping
 
 _log = Logger()
 
@@ -172,7 +165,6 @@ class Relay(Stages):
         self._evidence = evidence
         self._reactor = reactor
         self._file = file
-        self._files = parts.files
         self._state = "starting"
         self._reloads = status.Reloads()
         self._counters = Counters(time.time(), {})
@@ -270,9 +262,9 @@ class Relay(Stages):
 
     def _reload(self) -> Collection[str]:
         if self._state != "ready" or self._watch.lost:
-            raise self._refusal(f"the relay is {self._say_state()}")
-        old, config = self._parts.config, load_file(self._file, os.environ)
-        different = fixed(old, config)
+            raise self._refusal(f"the relay is {self._say_state()}: start it again with the new one")
+        old, config = self._parts, load_file(self._file, os.environ)
+        different = fixed(old.config, config)
         if different:
             raise self._refusal(f"a restart is needed for {', '.join(different)}")
         parts = assemble(config)
@@ -299,14 +291,12 @@ class Relay(Stages):
     def _refusal(self, reason: str) -> ConfigError:
         return ConfigError((Problem(self._file, 0, "", reason),))
 
-    def _change_upstreams(self, old: Config) -> None:
-        parts, means = self._parts, self._means
-        config = parts.config
-        if (old.tls, self._files, old.timeouts) != (config.tls, parts.files, config.timeouts):
-            means = attrs.evolve(means, context=parts.tls, policy=parts.policy, timeouts=config.timeouts)
-        self._means, self._files = means, parts.files
+    def _change_upstreams(self, old: Parts) -> None:
+        parts, config = self._parts, self._parts.config
+        if (old.config.tls, old.files, old.config.timeouts) != (config.tls, parts.files, config.timeouts):
+            self._means = attrs.evolve(self._means, context=parts.tls, policy=parts.policy, timeouts=config.timeouts)
         before = {backend.cluster for backend in self._backends.values()}
-        found = backends(config, means, parts.way, random.random, before)
+        found = backends(config, self._means, parts.way, random.random, before)
         # The same mapping is what frontends and the page go by.
         self._backends.clear()
         self._backends.update(found)
@@ -362,185 +352,3 @@ class Relay(Stages):
             for name, backend in self._backends.items()
         }
         return report.add_traffic(made, self._backends, servers, self._counters)
-
-
-class Departing(Service):
-    """Waits in the end for intakes that the configuration no longer knows and that are still finishing."""
-
-    def __init__(self) -> None:
-        self.setName("departing intakes")
-        self._pending: set[Deferred[Any]] = set()
-
-    def add(self, gone: Deferred[Any], name: str) -> None:
-        """One that is stopping; ``gone`` fires when it has."""
-        self._pending.add(gone)
-        gone.addErrback(lambda failure: _log.failure("{intake} did not stop as it should", failure, intake=name))
-        gone.addCallback(lambda _: self._pending.discard(gone))
-
-    def stopService(self) -> Deferred[Any]:
-        super().stopService()
-        return DeferredList(list(self._pending))
-
-
-class Timekeeping(Service):
-    """Sweeps the deadlines."""
-
-    def __init__(self, deadlines: Deadlines) -> None:
-        self.setName("timekeeping")
-        self._deadlines = deadlines
-
-    def startService(self) -> None:
-        super().startService()
-        self._deadlines.start()
-
-    def stopService(self) -> None:
-        super().stopService()
-        self._deadlines.stop()
-
-
-class Upstreams(Service):
-    """Looks names up and checks servers; closes the free upstream connections in the end.
-
-    Args:
-        backends: by name; the mapping's content changes with the configuration.
-        names: of hosts.
-        way: the egress proxy, if there is one.
-        reactor: Twisted's.
-    """
-
-    def __init__(self, backends: Mapping[str, Backend], names: Names, way: Gateway | None, reactor: Any) -> None:
-        self.setName("upstreams")
-        self._backends = backends
-        self._names = names
-        self._way = way
-        self._reactor = reactor
-        self._leaving: dict[Cluster, IDelayedCall] = {}
-
-    def clusters(self) -> list[Cluster]:
-        """All that may send anything."""
-        return [*dict.fromkeys(backend.cluster for backend in self._backends.values()), *self._leaving]
-
-    def startService(self) -> None:
-        super().startService()
-        for cluster in self.clusters():
-            cluster.start()
-        self._follow()
-
-    def stopService(self) -> None:
-        super().stopService()
-        self._names.stop()
-        for call in self._leaving.values():
-            call.cancel()
-        for cluster in self.clusters():
-            cluster.close()
-        self._leaving.clear()
-
-    def change(self, before: Collection[Cluster], way: Gateway | None) -> None:
-        """The backends are others now. Clusters that are not theirs any more finish what has begun.
-
-        Args:
-            before: the clusters that they had.
-            way: the egress proxy, if there is one now.
-        """
-        now = {backend.cluster for backend in self._backends.values()}
-        # In this order, so that a name of both stays known.
-        for cluster in now.difference(before):
-            cluster.start()
-        for cluster in set(before).difference(now):
-            cluster.leave()
-            self._leaving[cluster] = self._reactor.callLater(_LEAVE, self._let_go, cluster)
-        if way != self._way:
-            self._way = way
-            self._follow()
-
-    def _follow(self) -> None:
-        if self._way is not None and not is_address(self._way.host):
-            # Nothing is to be done at an answer, but attempts are to find the newest one.
-            self._names.follow(self._way.host, lambda addresses: None)
-
-    def _let_go(self, cluster: Cluster) -> None:
-        del self._leaving[cluster]
-        cluster.close()
-
-
-class Page(Service):
-    """The statistics page."""
-
-    def __init__(self, factory: IProtocolFactory, sockets: Sequence[socket.socket], reactor: Any) -> None:
-        self.setName(PAGE)
-        self._factory = factory
-        self._sockets = sockets
-        self._reactor = reactor
-        self._ports: list[IListeningPort] = []
-
-    def startService(self) -> None:
-        super().startService()
-        for sock in self._sockets:
-            self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, self._factory))
-            sock.close()
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return Deferred.fromCoroutine(_stop_listening(self._ports))
-
-
-class Intake(Service):
-    """One intake on all of its addresses; stopping drains it.
-
-    Args:
-        frontend: what its connections share.
-        sockets: bound and listening.
-        buffer, room: of the process.
-        reactor: Twisted's.
-
-    Attributes:
-        frontend: see above.
-    """
-
-    def __init__(
-        self, frontend: Frontend, sockets: Sequence[socket.socket], buffer: ReadBuffer, room: Room, reactor: Any
-    ) -> None:
-        self.setName(frontend.intake.name)
-        self.frontend = frontend
-        self._sockets = sockets
-        self._buffer = buffer
-        self._room = room
-        self._reactor = reactor
-        self._ports: list[IntakePort] = []
-
-    def startService(self) -> None:
-        """Accept connections."""
-        super().startService()
-        factory = ProxyFactory(self.frontend)
-        for sock in self._sockets:
-            self._ports.append(listen(self._reactor, sock, factory, self._buffer, self._room))
-            sock.close()
-
-    def stopService(self) -> Deferred[None]:
-        """Take no more connections; fires when the last one has ended, soon after ``timeouts.drain`` at the latest."""
-        super().stopService()
-        return Deferred.fromCoroutine(self._drain())
-
-    def is_as_good_as(self, intake: model.Intake) -> bool:
-        """Whether it can go on as this one, with its connections."""
-        mine = self.frontend.intake
-        return (mine.port, mine.protocol, mine.tls is None) == (intake.port, intake.protocol, intake.tls is None)
-
-    def sockets(self) -> dict[tuple[str, int], socket.socket]:
-        """What it listens on, by address and port."""
-        return {port.socket.getsockname()[:2]: port.socket for port in self._ports}
-
-    async def _drain(self) -> None:
-        for port in self._ports:
-            self._room.ports.remove(port)
-        await _stop_listening(self._ports)
-        cut = self._reactor.callLater(self.frontend.timeouts.drain, self.frontend.abort)
-        await self.frontend.drain()
-        if cut.active():
-            cut.cancel()
-        self.frontend.leave()
-
-
-async def _stop_listening(ports: Sequence[IListeningPort]) -> None:
-    for port in ports:
-        await maybeDeferred(port.stopListening)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import attrs
 from OpenSSL import SSL
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,8 +22,6 @@ from fipsrelay.demo.peer import free_ports
 from fipsrelay.observe import text
 from fipsrelay.relay import sockets
 from fipsrelay.relay.factory import IntakePort
-from fipsrelay.upstream.connect import Gateway
-from fipsrelay.upstream.names import Names
 from tests.doubles import Reactor
 
 EVIDENCE = Evidence("/fips.so", "ab", "provider", "3.0.9", "build", "OpenSSL", True, "#4282", ())
@@ -112,24 +110,6 @@ class TreeTests(SynchronousTestCase):
         )
         intakes = cast(MultiService, self.relay.getServiceNamed("intakes"))
         self.assertEqual([cast(Any, each).name for each in intakes], ["web", "logs"])
-
-    def test_the_name_of_the_proxy_is_asked_again(self) -> None:
-        """It may move; an address cannot."""
-        asked: list[str] = []
-
-        def resolve(name: str) -> Deferred[tuple[str, ...]]:
-            asked.append(name)
-            return succeed(("192.0.2.9",))
-
-        for host, wanted in (("proxy.example", 3), ("192.0.2.1", 0)):
-            asked.clear()
-            names = Names(self.reactor, resolve, 30.0, lambda: 0.5)
-            upstreams = service.Upstreams({}, names, Gateway(host, 3128), self.reactor)
-            upstreams.startService()
-            self.reactor.pump([30.0] * 2)
-            upstreams.stopService()
-            self.reactor.pump([30.0] * 2)
-            self.assertEqual(asked, [host] * wanted)
 
     def test_start(self) -> None:
         """The gate's evidence first; readiness only from the running reactor."""

@@ -8,12 +8,12 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from fipsrelay.config.load import load_file
 from fipsrelay.config.model import Config
-from fipsrelay.errors import ConfigError
+from fipsrelay.errors import ConfigError, FipsrelayError
 from fipsrelay.observe import client, text
 
 PATH = "/status"
@@ -35,40 +35,37 @@ def status(file: str, as_json: bool) -> int:
         0 when it takes connections; 1 when it does not run, does not answer, or is starting or draining; 2 for a
         configuration that cannot be used; 3 when it has lost its FIPS state.
     """
-    config = _load(file)
-    if config is None:
-        return 2
-    document, problem = _ask(config)
-    if document is None:
-        print(f"fipsrelay: {problem}", file=sys.stderr)
-        return 1
-    print(json.dumps(document, indent=2) if as_json else text.render(document), end="\n" if as_json else "")
+    try:
+        document = _ask(load_file(file, os.environ))
+    except (ConfigError, _NoAnswerError) as error:
+        return _say(error)
+    print(json.dumps(document, indent=2) if as_json else text.render(document).removesuffix("\n"))
     return _STATUSES.get(document["state"], 1)
 
 
-def top(file: str, pause: Callable[[float], None] = time.sleep, rounds: int | None = None) -> int:
+def top(file: str) -> int:
     """Print it every two seconds, as much as the terminal holds, until Ctrl-C.
 
     Args:
         file: the relay's configuration.
-        pause: waits so many seconds.
-        rounds: how often; None for ever.
 
     Returns:
         0, or 2 for a configuration that cannot be used.
     """
-    config = _load(file)
-    if config is None:
-        return 2
     try:
-        while rounds is None or rounds > 0:
-            document, problem = _ask(config)
+        config = load_file(file, os.environ)
+    except ConfigError as error:
+        return _say(error)
+    try:
+        while True:
+            try:
+                shown = text.render(_ask(config))
+            except _NoAnswerError as error:
+                shown = str(error)
             size = shutil.get_terminal_size()
-            shown = text.render(document) if document else f"{problem}\n"
             lines = [line[: size.columns] for line in shown.splitlines()[: size.lines - 1]]
             print(_CLEAR + "\n".join(lines), flush=True)
-            rounds = None if rounds is None else rounds - 1
-            pause(PAUSE)
+            time.sleep(PAUSE)  # nobody tells when there is something new
     except KeyboardInterrupt:
         print()
     return 0
@@ -84,44 +81,49 @@ def reload(file: str) -> int:
         0 when it goes by the new one; 1 when it does not run, or keeps the old one; 2 for a configuration that cannot
         be used.
     """
-    config = _load(file)
-    if config is None:
-        return 2
-    before, problem = _ask(config)
-    if before is None:
-        print(f"fipsrelay: {problem}", file=sys.stderr)
-        return 1
     try:
-        os.kill(before["program"]["pid"], signal.SIGHUP)
+        config = load_file(file, os.environ)
+        before = _ask(config)
+        pid = before["program"]["pid"]
+        os.kill(pid, signal.SIGHUP)
+        problem = _outcome(config, before["reloads"])["problem"]
+    except (ConfigError, _NoAnswerError) as error:
+        return _say(error)
     except OSError as error:
-        print(f"fipsrelay: process {before['program']['pid']} cannot be told: {error.strerror}", file=sys.stderr)
-        return 1
+        return _say(_NoAnswerError(f"process {pid} cannot be told: {error.strerror}"))
+    if problem:
+        return _say(_NoAnswerError(f"the configuration stays as it was: {problem}"))
+    print(f"process {pid} goes by {file} now")
+    return 0
+
+
+def _outcome(config: Config, before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How often it was reloaded, as soon as that is another number than before."""
     end = time.monotonic() + RELOAD_TIMEOUT
     while time.monotonic() < end:
-        after, problem = _ask(config)
-        if after is not None and after["reloads"] != before["reloads"]:
-            problem = after["reloads"]["problem"]
-            if problem:
-                print(f"fipsrelay: the configuration stays as it was: {problem}", file=sys.stderr)
-                return 1
-            print(f"process {after['program']['pid']} goes by {file} now")
-            return 0
-        time.sleep(_GLANCE)
-    print(f"fipsrelay: nothing came of it within {RELOAD_TIMEOUT:.0f} s: {problem}", file=sys.stderr)
-    return 1
+        reloads: Mapping[str, Any] = _ask(config)["reloads"]
+        if reloads != before:
+            return reloads
+        time.sleep(_GLANCE)  # a signal has no answer: what came of it stands in the status
+    raise _NoAnswerError(f"nothing came of it within {RELOAD_TIMEOUT:.0f} s: see the relay's log")
 
 
-def _load(file: str) -> Config | None:
+class _NoAnswerError(FipsrelayError):
+    """The relay does not do what it was asked."""
+
+
+def _say(error: ConfigError | _NoAnswerError) -> int:
+    """Why there is no answer; returns the exit status."""
+    print(error if isinstance(error, ConfigError) else f"fipsrelay: {error}", file=sys.stderr)
+    return 2 if isinstance(error, ConfigError) else 1
+
+
+def _ask(config: Config) -> dict[str, Any]:
+    """The document of the running relay."""
     try:
-        return load_file(file, os.environ)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return None
-
-
-def _ask(config: Config) -> tuple[dict[str, Any] | None, str]:
-    """The document, or None and why there is none."""
-    try:
-        return client.ask(config, PATH), f"nothing listens on port {config.listen.port_range_start}: it does not run"
+        document = client.ask(config, PATH)
     except (OSError, ValueError) as error:
-        return None, f"no answer: {error}"
+        raise _NoAnswerError(f"no answer: {error}") from error
+    if document is None:
+        raise _NoAnswerError(f"nothing listens on port {config.listen.port_range_start}: it does not run")
+    return document

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from fipsrelay.observe import haproxy, page, text
 from fipsrelay.observe.metrics import Metrics
+from fipsrelay.relay.sockets import PAGE, stop_listening
 
 Document = Mapping[str, Any]
 Text = tuple[str, bytes]  # content type and content
@@ -184,3 +189,24 @@ def _accept(request: Request) -> str:
 
 def _json(document: Document) -> Text:
     return "application/json", json.dumps(document).encode()
+
+
+class Page(Service):
+    """The statistics page."""
+
+    def __init__(self, factory: IProtocolFactory, sockets: Sequence[socket.socket], reactor: Any) -> None:
+        self.setName(PAGE)
+        self._factory = factory
+        self._sockets = sockets
+        self._reactor = reactor
+        self._ports: list[IListeningPort] = []
+
+    def startService(self) -> None:
+        super().startService()
+        for sock in self._sockets:
+            self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, self._factory))
+            sock.close()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(stop_listening(self._ports))

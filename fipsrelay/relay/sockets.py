@@ -8,6 +8,8 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from types import MappingProxyType
 
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from fipsrelay.config.model import Config
@@ -34,26 +36,10 @@ def bind(config: Config, handed: Sockets = MappingProxyType({})) -> Sockets:
     Raises:
         PortsError: all ports that could not be bound, and sockets that may not be used; none is left bound then.
     """
-    ports = {PAGE: config.listen.port_range_start, **{each.name: each.port for each in config.intakes.values()}}
+    ports = {PAGE: config.listen.port_range_start, **_ports(config)}
     problems = [problem for name in handed for problem in _problems(config, ports, name, handed[name])]
-    bound: dict[str, list[socket.socket]] = {name: list(handed.get(name, ())) for name in ports}
-    for address in config.listen.addresses:
-        if address == "::1" and len(config.listen.addresses) > 1 and not _has_address(address):
-            _log.warn("There is no {address} on this host: nothing listens there", address=address)
-            continue
-        for name, port in ports.items():
-            if name in handed:
-                continue
-            try:
-                bound[name].append(_listen(address, port))
-            except OSError as error:
-                reason = os.strerror(error.errno) if error.errno else str(error)
-                problems.append(PortProblem(name, address, port, reason))
-    if problems:
-        for sock in (sock for sockets in (*bound.values(), *handed.values()) for sock in sockets):
-            sock.close()
-        raise PortsError(tuple(problems))
-    return bound
+    own = {name: port for name, port in ports.items() if name not in handed}
+    return {**handed, **_bind(config, own, {}, problems, [sock for each in handed.values() for sock in each])}
 
 
 def bind_intakes(config: Config, held: Mapping[tuple[str, int], socket.socket]) -> Sockets:
@@ -66,19 +52,35 @@ def bind_intakes(config: Config, held: Mapping[tuple[str, int], socket.socket]) 
     Raises:
         PortsError: see ``bind``.
     """
-    bound: dict[str, list[socket.socket]] = {name: [] for name in config.intakes}
-    problems = []
-    for name, intake in config.intakes.items():
-        for address in config.listen.addresses:
-            if address == "::1" and len(config.listen.addresses) > 1 and not _has_address(address):
-                continue
-            place = address, intake.port
+    return _bind(config, _ports(config), held, [], [])
+
+
+def _ports(config: Config) -> dict[str, int]:
+    return {name: intake.port for name, intake in config.intakes.items()}
+
+
+def _bind(
+    config: Config,
+    ports: Mapping[str, int],
+    held: Mapping[tuple[str, int], socket.socket],
+    problems: list[PortProblem],
+    also: Sequence[socket.socket],
+) -> Sockets:
+    """Bind ports on all addresses; when there is any problem, close all that is bound, and ``also`` these."""
+    bound: dict[str, list[socket.socket]] = {name: [] for name in ports}
+    for address in config.listen.addresses:
+        if address == "::1" and len(config.listen.addresses) > 1 and not _has_address(address):
+            _log.warn("There is no {address} on this host: nothing listens there", address=address)
+            continue
+        for name, port in ports.items():
+            place = address, port
             try:
                 bound[name].append(_copy(held[place]) if place in held else _listen(*place))
             except OSError as error:
-                problems.append(PortProblem(name, *place, os.strerror(error.errno or 0)))
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                problems.append(PortProblem(name, address, port, reason))
     if problems:
-        for sock in (sock for sockets in bound.values() for sock in sockets):
+        for sock in (*also, *(sock for each in bound.values() for sock in each)):
             sock.close()
         raise PortsError(tuple(problems))
     return bound
@@ -151,3 +153,9 @@ def _listen(address: str, port: int) -> socket.socket:
     sock = socket.create_server((address, port), family=family, backlog=BACKLOG)
     sock.setblocking(False)
     return sock
+
+
+async def stop_listening(ports: Sequence[IListeningPort]) -> None:
+    """Close them, and return when that is done."""
+    for port in ports:
+        await maybeDeferred(port.stopListening)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -68,3 +69,19 @@ class Deadlines:
                 except Exception:
                     # Raised from here, it would end the sweep and with it every deadline of the process.
                     _log.failure("Unexpected error at a deadline")
+
+
+class Timekeeping(Service):
+    """Sweeps the deadlines."""
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self.setName("timekeeping")
+        self._deadlines = deadlines
+
+    def startService(self) -> None:
+        super().startService()
+        self._deadlines.start()
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._deadlines.stop()

@@ -1,0 +1,95 @@
+"""The services of intakes: each accepts connections, and finishes them in the end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from fipsrelay.config import model
+from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
+from fipsrelay.relay.frontend import Frontend
+from fipsrelay.relay.room import Room
+from fipsrelay.relay.sockets import stop_listening
+from fipsrelay.wire.streams import ReadBuffer
+
+_log = Logger()
+
+
+class Intake(Service):
+    """One intake on all of its addresses; stopping drains it.
+
+    Args:
+        frontend: what its connections share.
+        sockets: bound and listening.
+        buffer, room: of the process.
+        reactor: Twisted's.
+
+    Attributes:
+        frontend: see above.
+    """
+
+    def __init__(
+        self, frontend: Frontend, sockets: Sequence[socket.socket], buffer: ReadBuffer, room: Room, reactor: Any
+    ) -> None:
+        self.setName(frontend.intake.name)
+        self.frontend = frontend
+        self._sockets = sockets
+        self._buffer = buffer
+        self._room = room
+        self._reactor = reactor
+        self._ports: list[IntakePort] = []
+
+    def startService(self) -> None:
+        """Accept connections."""
+        super().startService()
+        factory = ProxyFactory(self.frontend)
+        for sock in self._sockets:
+            self._ports.append(listen(self._reactor, sock, factory, self._buffer, self._room))
+            sock.close()
+
+    def stopService(self) -> Deferred[None]:
+        """Take no more connections; fires when the last one has ended, soon after ``timeouts.drain`` at the latest."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._drain())
+
+    def is_as_good_as(self, intake: model.Intake) -> bool:
+        """Whether it can go on as this one, with its connections."""
+        mine = self.frontend.intake
+        return (mine.port, mine.protocol, mine.tls is None) == (intake.port, intake.protocol, intake.tls is None)
+
+    def sockets(self) -> dict[tuple[str, int], socket.socket]:
+        """What it listens on, by address and port."""
+        return {port.socket.getsockname()[:2]: port.socket for port in self._ports}
+
+    async def _drain(self) -> None:
+        for port in self._ports:
+            self._room.ports.remove(port)
+        await stop_listening(self._ports)
+        cut = self._reactor.callLater(self.frontend.timeouts.drain, self.frontend.abort)
+        await self.frontend.drain()
+        if cut.active():
+            cut.cancel()
+        self.frontend.leave()
+
+
+class Departing(Service):
+    """Waits in the end for intakes that the configuration no longer knows and that are still finishing."""
+
+    def __init__(self) -> None:
+        self.setName("departing intakes")
+        self._pending: set[Deferred[Any]] = set()
+
+    def add(self, gone: Deferred[Any], name: str) -> None:
+        """One that is stopping; ``gone`` fires when it has."""
+        self._pending.add(gone)
+        gone.addErrback(lambda failure: _log.failure("{intake} did not stop as it should", failure, intake=name))
+        gone.addCallback(lambda _: self._pending.discard(gone))
+
+    def stopService(self) -> Deferred[Any]:
+        super().stopService()
+        return DeferredList(list(self._pending))
