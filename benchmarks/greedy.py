@@ -15,14 +15,12 @@ import asyncio
 import contextlib
 import http.client
 import itertools
-import os
 import re
 import resource
 import socket
 import ssl
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,7 +29,7 @@ from typing import Any
 import attrs
 
 from benchmarks.against_haproxy import HOST, BenchmarkError, start_nginx
-from benchmarks.latency import Latency, Relay, disturbing, load, print_changes
+from benchmarks.latency import Latency, Relay, disturbing, load, place, print_changes
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import free_ports
 
@@ -99,13 +97,9 @@ class Crowd:
 
 def main(options: argparse.Namespace) -> None:
     """Measure and print; raises BenchmarkError when something is missing or failed."""
-    os.sched_setaffinity(0, {1})
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with tempfile.TemporaryDirectory(prefix="fipsrelay-bench-") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)
-        paths = certificates.write(folder, [HOST])
+    with place(HOST) as (folder, paths, stack):
         nginx = start_nginx(folder, paths)
         stack.callback(nginx.stop)
         (port,) = free_ports(1)

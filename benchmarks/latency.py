@@ -12,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,16 @@ def print_changes(name: str, alone: Sequence[Latency], beside: Sequence[Latency]
 
 def _spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})"
+
+
+@contextlib.contextmanager
+def place(*hosts: str) -> Iterator[tuple[Path, certificates.Paths, contextlib.ExitStack]]:
+    """A folder that nginx may read, certificates for these hosts in it, and what ends with the benchmark."""
+    os.sched_setaffinity(0, {1})
+    with tempfile.TemporaryDirectory(prefix="fipsrelay-bench-") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder, certificates.write(folder, hosts), stack
 
 
 @contextlib.contextmanager

@@ -18,7 +18,6 @@ import os
 import signal
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,7 @@ from typing import Any
 import yaml
 
 from benchmarks.against_haproxy import HOST, BenchmarkError, start_nginx
-from benchmarks.latency import Relay, disturbing, load, print_changes
-from fipsrelay.demo import certificates
+from benchmarks.latency import Relay, disturbing, load, place, print_changes
 
 INTAKES = 16
 LOOKS = 100  # a second
@@ -36,11 +34,7 @@ RELOAD = 0.2  # seconds from one to the next
 
 def main(options: argparse.Namespace) -> None:
     """Measure and print; raises BenchmarkError when something is missing or failed."""
-    os.sched_setaffinity(0, {1})
-    with tempfile.TemporaryDirectory(prefix="fipsrelay-bench-") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)
-        paths = certificates.write(folder, [HOST])
+    with place(HOST) as (folder, paths, stack):
         nginx = start_nginx(folder, paths)
         stack.callback(nginx.stop)
         upstreams = {

@@ -16,19 +16,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.against_haproxy import HOST, BenchmarkError, Proxy, start_nginx
-from benchmarks.latency import Relay, disturbing, load, print_changes
+from benchmarks.latency import Relay, disturbing, load, place, print_changes
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import free_ports
 
@@ -83,11 +81,7 @@ class Intakes:
 
 def main(options: argparse.Namespace) -> None:
     """Measure and print; raises BenchmarkError when something is missing or failed."""
-    os.sched_setaffinity(0, {1})
-    with tempfile.TemporaryDirectory(prefix="fipsrelay-bench-") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)
-        paths = certificates.write(folder, [HOST, *map(_host, range(UPSTREAMS))])
+    with place(HOST, *map(_host, range(UPSTREAMS))) as (folder, paths, stack):
         if options.rounds:
             _measure_holes(folder, paths, stack, options)
         if options.idle:

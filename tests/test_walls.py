@@ -42,6 +42,13 @@ PURE = (
     "upstream.handshakes",
     "upstream.health",
     "relay.routes",
+    "observe.agent",
+    "observe.edit",
+    "observe.findings",
+    "observe.haproxy",
+    "observe.history",
+    "observe.html",
+    "observe.text",
 )
 # What a pure module may import: nothing here reads a file or a clock, opens a socket or knows Twisted or OpenSSL.
 PURE_IMPORTS = frozenset(
@@ -52,10 +59,12 @@ PURE_IMPORTS = frozenset(
         "collections",
         "collections.abc",
         "contextlib",
+        "csv",
         "difflib",
         "enum",
         "functools",
         "heapq",
+        "html",
     }
     | {
         "ipaddress",
@@ -70,11 +79,13 @@ PURE_IMPORTS = frozenset(
         "yaml",
     }
 )
-# The edges of config: load reads the file and the presets, check prints; values knows dates, but no clock.
+# The edges of config: load reads the file and the presets, check prints; values knows dates, but no clock. CSV is
+# written to a file that is none.
 EDGES = {
     "config.values": frozenset({"datetime"}),
     "config.load": frozenset({"importlib", "pathlib"}),
     "config.check": frozenset({"os", "sys"}),
+    "observe.haproxy": frozenset({"io"}),
 }
 
 

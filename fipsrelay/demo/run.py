@@ -176,7 +176,7 @@ def _trickle(relay: RelayProcess, sent: Sequence[Payload], start: int, addresses
             send(payload, addresses[number % len(addresses)], start + payload.intake_offset)
             relay.check_alive()
             number += 1
-            time.sleep(1)
+            time.sleep(1)  # what was promised above
     except KeyboardInterrupt:
         print(f"\nstopping after {number} more requests", flush=True)
 

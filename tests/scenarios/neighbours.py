@@ -89,7 +89,7 @@ class Neighbour:
             self.check_alive()
             if time.monotonic() > end:
                 raise RuntimeError(f"it does not listen on port {port}; it said:\n{self.output}")
-            time.sleep(0.01)
+            time.sleep(0.01)  # nobody tells when a port is opened
 
 
 def haproxy(folder: Path, lanes: Mapping[int, int]) -> Neighbour:

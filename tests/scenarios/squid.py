@@ -103,7 +103,7 @@ class Squid:
                 return
             if self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"squid did not start; it said:\n{_read(self._folder / 'squid.log')}")
-            time.sleep(0.01)
+            time.sleep(0.01)  # nobody tells when a port is opened
 
 
 def _configuration(port: int, targets: Iterable[int], known_only: bool) -> str:

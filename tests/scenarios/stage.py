@@ -27,6 +27,8 @@ from tests.routes import Route, own
 
 HOST = "intake.ddog-gov.com"
 TIMEOUT = 20.0
+GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 class TlsPeer:
@@ -235,13 +237,23 @@ class Stage(SynchronousTestCase):
         while not condition():
             if time.monotonic() > end:
                 self.fail(f"waited {TIMEOUT:.0f} s for {what}")
-            time.sleep(0.01)
+            time.sleep(0.01)  # others need the processor, too
 
     def connect(self, port: int) -> socket.socket:
         """An agent's plain connection, with a time limit."""
         sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self.addCleanup(sock.close)
         return sock
+
+    def answered(self, peer: PlayedPeer) -> tuple[socket.socket, ssl.SSLSocket]:
+        """An agent whose request has been answered, and the upstream connection; both are kept."""
+        agent = self.connect(self.http_port)
+        agent.sendall(GET)
+        upstream = peer.accept()
+        read_head(upstream)
+        upstream.sendall(EMPTY)
+        self.assertEqual(read_head(agent), EMPTY)
+        return agent, upstream
 
     def agent(self, port: int | None = None) -> http.client.HTTPConnection:
         """An agent's HTTP connection."""

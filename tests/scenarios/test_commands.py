@@ -14,11 +14,8 @@ from jsonschema import Draft202012Validator
 
 from fipsrelay import __version__
 from fipsrelay.demo.peer import executable
-from tests.scenarios.stage import TIMEOUT, Stage, read_head
+from tests.scenarios.stage import EMPTY, GET, TIMEOUT, Stage, read_head
 from tests.test_status import SCHEMA
-
-GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
-EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 class CommandTests(Stage):
@@ -114,12 +111,7 @@ class CommandTests(Stage):
         ) as process:
             assert process.stdout is not None
             self.assertTrue(any("fipsrelay is ready" in line for line in process.stdout))
-            agent = self.connect(self.http_port)
-            agent.sendall(GET)
-            upstream = self.peer.accept()
-            read_head(upstream)
-            upstream.sendall(EMPTY)
-            self.assertEqual(read_head(agent), EMPTY)
+            agent, _ = self.answered(self.peer)
             agent.close()
             process.terminate()
             process.communicate(timeout=TIMEOUT)

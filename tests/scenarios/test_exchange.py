@@ -9,12 +9,21 @@ import ssl
 from collections.abc import Callable
 from concurrent import futures
 
-from tests.scenarios.stage import HOST, TIMEOUT, Stage, half_close, read_all, read_chunked, read_exactly, read_head
+from tests.scenarios.stage import (
+    EMPTY,
+    GET,
+    HOST,
+    TIMEOUT,
+    Stage,
+    half_close,
+    read_all,
+    read_chunked,
+    read_exactly,
+    read_head,
+)
 
-GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 GET_10 = b"GET /x HTTP/1.0\r\n\r\n"
 GET_10_KEPT = b"GET /x HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"
-EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 LAST = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 CHUNKS = b"5;note=first\r\nhello\r\n1\r\n \r\n0005\r\nworld\r\n0\r\nDigest: abc\r\nX-Other:\r\n\r\n"
 TRAILERS = b"Digest: abc\r\nX-Other:\r\n"

@@ -30,7 +30,7 @@ PAYLOADS = int(os.environ.get("LEDGER_PAYLOADS", "1000"))
 CONNECTIONS = 8
 # Of an intake, seconds: one on average, and not in step with the relay, which pauses for one second.
 LIVES = (0.5, 1.5)
-RETRY_PAUSE = 0.05
+RETRY_PAUSE = 0.05  # seconds, of an agent that tries again: at once it would only fill the log
 SIZES = (200, 700, 3_000, 1_000, 20_000, 300, 200_000, 9_000)
 TEMPORARY = (502, 503, 504)
 

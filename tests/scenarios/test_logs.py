@@ -9,18 +9,16 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
 import threading
-import time
 from typing import Any
 
-from fipsrelay.demo.peer import RelayProcess, executable
+from fipsrelay.demo.peer import RelayProcess
 from tests.folders import short_folder
-from tests.scenarios.stage import TIMEOUT, Stage, read_head
+from tests.scenarios.daemons import daemon
+from tests.scenarios.stage import EMPTY, TIMEOUT, Stage, read_head
 from tests.test_logs import read_journal
 
 KEY = "0123456789abcdef0123456789abcdef"
-EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 HEADS = (
     f"POST /api/v2/series?api_key={KEY} HTTP/1.1\r\nHost: h\r\n",
     f"POST /v1/input/{KEY} HTTP/1.1\r\nHost: h\r\n",
@@ -45,7 +43,7 @@ class LogTests(Stage):
         self.peer = self.start_peer(self.answer)
 
     def answer(self, connection: ssl.SSLSocket) -> None:
-        with contextlib.suppress(OSError):  # a request that is broken in its body ends in a reset
+        with contextlib.suppress(OSError):  # the relay resets a request that is broken in its body
             while read_head(connection):
                 connection.recv(len(KEY))
                 connection.sendall(EMPTY)
@@ -165,27 +163,12 @@ class LogTests(Stage):
     def test_daemon_with_a_file(self) -> None:
         """The format holds for twistd's own log file too, through a rotation by SIGUSR1."""
         config = self.write_config(self.settings(format="json"))
-        log, pidfile = self.folder / "relay.log", self.folder / "relay.pid"
-        command = [
-            str(executable("twistd")),
-            f"--logfile={log}",
-            f"--pidfile={pidfile}",
-            "fipsrelay",
-            "-c",
-            str(config),
-        ]
-        subprocess.run(command, cwd=self.folder, check=True, timeout=TIMEOUT)
-        try:
+        log = self.folder / "relay.log"
+        with daemon(self.folder, str(config)) as pid:
             self.wait_until(lambda: log.exists() and "fipsrelay is ready" in log.read_text(), "the start")
-            pid = int(pidfile.read_text())
             os.kill(pid, signal.SIGUSR1)
             self.wait_until(lambda: (self.folder / "relay.log.1").exists(), "the rotation")
             self.talk()
-        finally:
-            os.kill(int(pidfile.read_text()), signal.SIGTERM)
-            end = time.monotonic() + TIMEOUT
-            while pidfile.exists() and time.monotonic() < end:
-                time.sleep(0.01)
         for path in (log, self.folder / "relay.log.1"):
             text = path.read_text()
             self.assertNotIn(KEY, text)

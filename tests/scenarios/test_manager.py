@@ -9,16 +9,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from fipsrelay.demo.peer import RelayProcess, executable
 from tests.folders import short_folder
-from tests.scenarios.stage import TIMEOUT, Stage, read_head
+from tests.scenarios.stage import EMPTY, GET, TIMEOUT, Stage, read_head
 
-GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
-EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 # As a manager does it: descriptors from 3 on, and the process's own id in the environment.
 HAND_OVER = """
 import os, sys
@@ -29,6 +26,16 @@ for place, copy in enumerate(copies):
     os.set_inheritable(3 + place, True)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(copies)), LISTEN_FDNAMES=names)
 os.execv(words[0], words)
+"""
+# A signal that holds the reactor's thread, and no other, until somebody opens the door.
+STICK = """
+import signal
+
+def stick():
+    print("stuck", flush=True)
+    open("door", "rb").close()
+
+signal.signal(signal.SIGUSR2, lambda *_: stick())
 """
 
 
@@ -41,6 +48,7 @@ class NotifyTests(Stage):
     def setUp(self) -> None:
         super().setUp()
         self.heard: list[str] = []
+        self.spoke = threading.Event()
         self.path = str(short_folder(self.addCleanup) / "notify")
         self.peer = self.start_peer(answer)
 
@@ -52,6 +60,7 @@ class NotifyTests(Stage):
             with listener:
                 for data in iter(lambda: listener.recv(4096), b"end"):
                     self.heard.append(data.decode())
+                    self.spoke.set()
 
         reader = threading.Thread(target=read)
         reader.start()
@@ -81,24 +90,24 @@ class NotifyTests(Stage):
         self.assertEqual(relay.wait(), 0)
 
     def test_watchdog(self) -> None:
-        """Fed by the reactor, twice as often as it has to be; a process that is stuck feeds it no more."""
+        """Fed by the reactor, twice as often as it has to be: no longer when that is stuck and the process is not."""
         address = f"\0fipsrelay-test-{os.getpid()}"
         self.listen(address)
-        environ = {"NOTIFY_SOCKET": f"@{address[1:]}", "WATCHDOG_USEC": "400000"}
+        (self.folder / "sitecustomize.py").write_text(STICK)
+        door = self.folder / "door"
+        os.mkfifo(door)
+        environ = {"NOTIFY_SOCKET": f"@{address[1:]}", "WATCHDOG_USEC": "400000", "PYTHONPATH": str(self.folder)}
         relay = self.run_relay(self.document(self.peer.port), environ)
         self.wait_until(lambda: sum("WATCHDOG=1" in each for each in self.heard) >= 5, "five times")
-        os.kill(relay.pid, signal.SIGSTOP)
-        self.wait_until(lambda: self.is_stopped(relay.pid), "the stop")
-        time.sleep(0.2)  # what has been sent arrives
-        count = len(self.heard)
-        time.sleep(1.0)  # in which it would be fed five times
-        self.assertEqual(len(self.heard), count)
-        os.kill(relay.pid, signal.SIGCONT)
-        self.wait_until(lambda: len(self.heard) > count, "its return")
-
-    def is_stopped(self, pid: int) -> bool:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[0] == "T"
+        os.kill(relay.pid, signal.SIGUSR2)
+        relay.wait_for("stuck")  # what it sent before that is in the queue, in front of the mark
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"mark", address)
+        self.wait_until(lambda: "mark" in self.heard, "the mark")
+        self.spoke.clear()
+        self.assertFalse(self.spoke.wait(1.0), "in a time in which it would be fed five times")
+        door.write_bytes(b"go on")
+        self.assertTrue(self.spoke.wait(TIMEOUT))
 
     def test_nobody_listens(self) -> None:
         """That is no reason to stop."""

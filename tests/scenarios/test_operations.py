@@ -14,10 +14,8 @@ import time
 from pathlib import Path
 
 from fipsrelay.demo.peer import RelayProcess, executable
-from tests.scenarios.stage import TIMEOUT, PlayedPeer, Stage, read_all, read_head
+from tests.scenarios.stage import EMPTY, GET, TIMEOUT, PlayedPeer, Stage, read_all, read_head
 
-GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
-EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 LAST = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -46,12 +44,7 @@ class StopTests(Stage):
     def test_idle(self) -> None:
         """Nothing is under way, so nothing is waited for; free connections end in order."""
         self.start(drain=600)
-        agent = self.connect(self.http_port)
-        agent.sendall(GET)
-        upstream = self.peer.accept()
-        read_head(upstream)
-        upstream.sendall(EMPTY)
-        self.assertEqual(read_head(agent), EMPTY)
+        agent, upstream = self.answered(self.peer)
         self.relay.terminate()
         self.assertEqual(agent.recv(1), b"")
         upstream.unwrap()  # raises unless close_notify has come

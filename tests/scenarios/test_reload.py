@@ -14,9 +14,9 @@ from typing import Any
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import RelayProcess, executable
 from tests.folders import short_folder
-from tests.scenarios.stage import HOST, TIMEOUT, Stage, TlsPeer, read_exactly, read_head
+from tests.scenarios.daemons import daemon
+from tests.scenarios.stage import GET, HOST, TIMEOUT, Stage, TlsPeer, read_exactly, read_head
 
-GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 RELOADS = 50
 
 
@@ -206,13 +206,10 @@ class DaemonTests(Reloads):
     def test_daemon(self) -> None:
         """Whose working directory is another one, and who was told its configuration by a relative path."""
         self.write_config(self.settings)
-        log, pidfile = self.folder / "relay.log", self.folder / "relay.pid"
+        log = self.folder / "relay.log"
         elsewhere = self.folder / "elsewhere"
         elsewhere.mkdir()
-        command = [str(executable("twistd")), f"--logfile={log}", f"--pidfile={pidfile}", f"--rundir={elsewhere}"]
-        command += ["fipsrelay", "-c", "fipsrelay.yaml"]
-        subprocess.run(command, cwd=self.folder, check=True, timeout=TIMEOUT)
-        try:
+        with daemon(self.folder, "fipsrelay.yaml", f"--rundir={elsewhere}"):
             self.wait_until(lambda: log.exists() and "fipsrelay is ready" in log.read_text(), "the start")
             self.assertEqual(self.ask(self.connect(self.http_port)), b"one")
             [(name, upstream)] = self.settings["upstreams"].items()
@@ -221,9 +218,6 @@ class DaemonTests(Reloads):
             done = subprocess.run(program, capture_output=True, text=True, timeout=TIMEOUT, check=False)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(self.ask(self.connect(self.http_port)), b"two")
-        finally:
-            os.kill(int(pidfile.read_text()), signal.SIGTERM)
-            self.wait_until(lambda: not pidfile.exists(), "the end")
 
 
 class ManagerTests(Reloads):

@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
-import ssl
 
 from tests.scenarios.program import Program
-from tests.scenarios.stage import Stage, read_all, read_head
+from tests.scenarios.stage import GET, Stage, read_all, read_head
 
 SPOIL = """
 import signal
@@ -49,8 +47,6 @@ try:
 except FipsError as error:
     print(error.code, error.found)
 """
-GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
-EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 class CheckTests(Program):
@@ -68,18 +64,8 @@ class WatchTests(Stage):
         paths = os.pathsep.join((str(self.folder), os.environ.get("PYTHONPATH", "")))
         self.relay = self.run_relay(self.document(self.peer.port), {"PYTHONPATH": paths})
 
-    def ask(self) -> tuple[socket.socket, ssl.SSLSocket]:
-        """A request that is answered; both of its connections are kept."""
-        agent = self.connect(self.http_port)
-        agent.sendall(GET)
-        upstream = self.peer.accept()
-        read_head(upstream)
-        upstream.sendall(EMPTY)
-        self.assertEqual(read_head(agent), EMPTY)
-        return agent, upstream
-
     def test_nothing_is_lost(self) -> None:
-        agent, upstream = self.ask()
+        agent, upstream = self.answered(self.peer)
         os.kill(self.relay.pid, signal.SIGUSR1)
         self.assertNotIn("LOST", self.page())
         agent.sendall(GET)
@@ -87,7 +73,7 @@ class WatchTests(Stage):
         self.assertNotIn("FIPS check", self.relay.output)
 
     def test_lost(self) -> None:
-        idle, upstream = self.ask()
+        idle, upstream = self.answered(self.peer)
         waiting = self.connect(self.http_port)
         waiting.sendall(GET)
         read_head(upstream)
