@@ -272,10 +272,17 @@ class LeaveTests(Clusters):
         self.assertEqual(self.usable, [])
 
     def test_names(self) -> None:
-        """Its name is followed no more."""
+        """Its name is asked for no more, and an answer that was on its way makes no server."""
         self.make()
+        self.answer(A)
+        self.reactor.advance(30.0)
+        self.assertEqual(len(self.questions), 2)
         self.cluster.leave()
-        self.assertEqual(self.logged(self.reactor.pump, [30.0] * 3), [])
+        self.questions[-1].callback((A, B))
+        self.assertEqual(self.usable, [A])
+        self.reactor.pump([30.0] * 3)
+        self.assertEqual(len(self.questions), 2)
+        self.cluster.close()
 
 
 class HandshakeTests(Clusters):

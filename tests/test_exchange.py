@@ -139,7 +139,7 @@ class RequestTests(Exchanges):
 
     def test_changed_while_it_is_open(self) -> None:
         """A request that has begun goes on; the next one is routed anew, whatever was remembered of its like."""
-        upstream = self.asked()
+        upstream = self.asked(post(b"hello"))
         frontend = self.port.frontend
         frontend.change(
             attrs.evolve(frontend.intake, upstream="other", routes=()),
@@ -149,7 +149,7 @@ class RequestTests(Exchanges):
             None,
         )
         upstream.give(OK)
-        self.agent.give(GET)
+        self.agent.give(post(b"again"))
         self.assertEqual([len(self.port.backends[name].searches) for name in ("up", "other")], [1, 1])
 
     def test_routes(self) -> None:

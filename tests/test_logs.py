@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 
 from hypothesis import given, strategies
 from twisted.logger import LogEvent, Logger, LogLevel
@@ -126,6 +127,18 @@ class DatagramTests(Folders):
             send(event(text=text))
         found = [listener.recv(1000).decode() for _ in range(3)]
         self.assertEqual(found, [f"2 lines before this one could not be sent to {self.path}", "c", "d"])
+
+    def test_burst(self) -> None:
+        """Of many times what the socket's queue holds, to a reader that reads: nothing is lost."""
+        listener = self.listen()
+        found: list[bytes] = []
+        reader = threading.Thread(target=lambda: found.extend(iter(lambda: listener.recv(100), b"999")))
+        reader.start()
+        send = logs.Datagrams(str(self.path), lambda made: str(made["log_format"]).encode())
+        for number in range(1000):
+            send(event(text=str(number)))
+        reader.join(10)
+        self.assertEqual(found, [b"%d" % number for number in range(999)])
 
     def test_reader_that_is_slow(self) -> None:
         """The relay does not wait for it."""

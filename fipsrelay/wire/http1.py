@@ -3,7 +3,8 @@
 One strict grammar (RFC 9110 §5, RFC 9112) decides whether bytes are a head: what matches has one reading, everything
 else is refused. What a head says about its body, and chunked framing, are read here too, so that every byte of a
 message has one reader and its end an exact position. Host, framing and the fields of one connection are written anew;
-other header lines pass in order and unchanged, and so do bodies.
+other header lines pass in order and unchanged, and so do bodies. Both directions stand in one module, because they are
+one grammar.
 """
 
 from __future__ import annotations
