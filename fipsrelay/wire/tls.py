@@ -68,6 +68,8 @@ class TlsStream(Stream):
         self._ssl = self.connection._ssl
         # pyOpenSSL turns partial writes on: SSL_write would return after each record, eight times a read.
         lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+        # What was kept of a write is written again from another place, which older versions of pyOpenSSL forbid.
+        lib.SSL_set_mode(self._ssl, lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER)
         self.name = ""
         self.keeper: Any = None
         self._arrivals = select.poll()

@@ -6,7 +6,17 @@ from typing import Any, ClassVar
 
 from fipsrelay.crypto import module
 from tests import routes
-from tests.scenarios import test_bad_peers, test_capture, test_evidence, test_handshakes, test_policies, test_watch
+from tests.scenarios import (
+    test_bad_peers,
+    test_bridge,
+    test_capture,
+    test_closing,
+    test_evidence,
+    test_handshakes,
+    test_integrity,
+    test_policies,
+    test_watch,
+)
 from tests.scenarios.stage import Stage
 
 # OpenSSL 3.0's, whose own code does not know why the module did not go on.
@@ -66,6 +76,18 @@ class CaptureTests(Shared, test_capture.CaptureTests):
 
 
 class WatchTests(Shared, test_watch.WatchTests):
+    pass
+
+
+class BridgeTests(Shared, test_bridge.BridgeTests):
+    """Large bodies against a slow reader: an older pyOpenSSL leaves other modes of OpenSSL's writing as they are."""
+
+
+class MemoryTests(Shared, test_integrity.MemoryTests):
+    pass
+
+
+class RawTests(Shared, test_closing.RawTests):
     pass
 
 
