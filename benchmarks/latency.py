@@ -30,31 +30,32 @@ THINK = 5  # milliseconds that each of them pauses after an answer: a saturated 
 
 @attrs.frozen
 class Latency:
-    """Microseconds, of one round."""
+    """Microseconds, of one round of so many requests."""
 
-    p50: float
-    p99: float
+    requests: int
+    p50: int
+    p99: int
 
 
-def load(port: int, seconds: int, folder: Path) -> Latency:
-    """Closed loop: each connection sends its next request after it has the answer."""
+def load(port: int, seconds: int, folder: Path, connections: int = CONNECTIONS, think: int = THINK) -> Latency:
+    """Closed loop: each connection sends its next request ``think`` milliseconds after it has the answer."""
     script = folder / "latency.lua"
     script.write_text(
         f'wrk.method = "POST"\nwrk.headers["Host"] = "{HOST}"\nwrk.body = string.rep("x", 1024)\n'
-        f"function delay() return {THINK} end\n"
+        f"function delay() return {think} end\n"
         "function done(summary, latency)\n"
         "  local e = summary.errors\n"
-        '  io.write(string.format("RESULT %d %d %d\\n", e.connect + e.read + e.write + e.status + e.timeout,'
-        " latency:percentile(50), latency:percentile(99)))\nend\n"
+        '  io.write(string.format("RESULT %d %d %d %d\\n", e.connect + e.read + e.write + e.status + e.timeout,'
+        " summary.requests, latency:percentile(50), latency:percentile(99)))\nend\n"
     )
-    command = [program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script)]
+    command = [program("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script)]
     finished = subprocess.run(
         [*command, f"http://127.0.0.1:{port}/api/v2/series"], capture_output=True, text=True, timeout=seconds + 30
     )
-    errors, *percentiles = finished.stdout.partition("RESULT ")[2].split() or ["no result"]
+    errors, *numbers = finished.stdout.partition("RESULT ")[2].split() or ["no result"]
     if errors != "0":
         raise BenchmarkError(f"wrk failed, {errors} errors: {finished.stderr or finished.stdout}")
-    return Latency(*map(float, percentiles))
+    return Latency(*map(int, numbers))
 
 
 def print_changes(name: str, alone: Sequence[Latency], beside: Sequence[Latency]) -> None:
@@ -62,7 +63,7 @@ def print_changes(name: str, alone: Sequence[Latency], beside: Sequence[Latency]
     for key in ("p50", "p99"):
         without, together = ([getattr(each, key) for each in taken] for taken in (alone, beside))
         change = statistics.median(together) / statistics.median(without) - 1
-        print(f"  {name:<12} {key} in µs: {_spread(without)}, with it {_spread(together)}: {change:+.1%}", flush=True)
+        print(f"  {name:<14} {key} in µs: {_spread(without)}, with it {_spread(together)}: {change:+.1%}", flush=True)
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -81,11 +82,17 @@ def place(*hosts: str) -> Iterator[tuple[Path, certificates.Paths, contextlib.Ex
 
 @contextlib.contextmanager
 def disturbing(work: Callable[..., Any], niceness: int, *arguments: Any) -> Iterator[None]:
-    """Run a coroutine function in a process of its own, behind wrk and nginx."""
+    """Run a coroutine function in a process of its own, behind wrk and nginx.
+
+    Raises:
+        BenchmarkError: it failed.
+    """
     process = multiprocessing.get_context("spawn").Process(target=_run, args=(work, niceness, *arguments), daemon=True)
     process.start()
     try:
         yield
+        if process.exitcode:
+            raise BenchmarkError("what was to disturb failed")
     finally:
         process.kill()
         process.join()

@@ -1,7 +1,8 @@
 """What looking at the relay, and reading its configuration again, costs the requests that it relays.
 
-* 100 scrapes a second, of the page and of the metrics in turn, with 16 intakes: their share of a core, and how much
-  slower requests are beside them. Rounds with and without take turns; the medians of their latencies count.
+* 100 scrapes a second, of the page and of the metrics in turn, with 16 intakes: their share of a core, when there is
+  nothing else and beside requests, and how much slower these are. Rounds with and without take turns; the medians of
+  their latencies count. In rounds without, the same scraper asks itself: it shares a core with wrk and nginx.
 * A reload every 200 ms between two configurations, with nothing changed for the upstream that is asked: the same, and
   no request may fail.
 
@@ -19,16 +20,19 @@ import signal
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from benchmarks.against_haproxy import HOST, BenchmarkError, start_nginx
-from benchmarks.latency import Relay, disturbing, load, place, print_changes
+from benchmarks.latency import Latency, Relay, disturbing, load, place, print_changes
 
 INTAKES = 16
 LOOKS = 100  # a second
+CONTENT = 25_000  # bytes: page and metrics, on the average
+FULL = {"connections": 32, "think": 0}  # what fills the relay's core
 RELOAD = 0.2  # seconds from one to the next
 
 
@@ -48,20 +52,30 @@ def main(options: argparse.Namespace) -> None:
         _measure_share(relay, options.seconds)
         print(f"{options.rounds} rounds of {options.seconds} s with and without it")
         file = folder / "relay.yaml"
-        for what, work in (
-            ("nothing", None),
-            ("looks", (_look, relay.page)),
-            ("reloads", (_reload, relay.pid, str(file))),
+        itself = (_look,)
+        for what, without, work, how in (
+            ("nothing", itself, itself, {}),
+            ("looks", itself, (_look, relay.page), {}),
+            ("nothing, full", itself, itself, FULL),
+            ("looks, full", itself, (_look, relay.page), FULL),
+            ("reloads", (), (_reload, relay.pid, str(file)), {}),
         ):
-            alone, beside = [], []
+            alone: list[Latency] = []
+            beside: list[Latency] = []
+            shares: list[float] = []
             for _ in range(options.rounds):
-                alone.append(load(relay.ports["intake0"], options.seconds, folder))
-                with contextlib.ExitStack() as disturbed:
-                    if work is not None:
-                        disturbed.enter_context(disturbing(work[0], 19, *work[1:]))
-                    time.sleep(1)
-                    beside.append(load(relay.ports["intake0"], options.seconds, folder))
+                for each, taken in ((without, alone), (work, beside)):
+                    with contextlib.ExitStack() as disturbed:
+                        if each:
+                            disturbed.enter_context(disturbing(each[0], 19, *each[1:]))
+                        time.sleep(1)
+                        cpu = relay.cpu()
+                        taken.append(load(relay.ports["intake0"], options.seconds, folder, **how))
+                        shares.append((relay.cpu() - cpu) / options.seconds)
+                # What the requests beside it would have taken by themselves is not its own.
+                shares[-2:] = [shares[-1] - shares[-2] * beside[-1].requests / alone[-1].requests]
             print_changes(what, alone, beside)
+            print(f"  {what:<14} took {_percent(shares)} of a core")
         count = (folder / "relay.log").read_text().count("The configuration was read again")
         print(f"  {count} reloads, and no request failed")
         if not count:
@@ -80,11 +94,18 @@ def _measure_share(relay: Relay, seconds: int) -> None:
             before, began = relay.cpu(), time.monotonic()
             time.sleep(seconds)
             shares.append((relay.cpu() - before) / (time.monotonic() - began) - idle)
-    print(f"{LOOKS} looks a second: {statistics.median(shares):.1%} of a core ({min(shares):.1%}-{max(shares):.1%})")
+    print(f"{LOOKS} looks a second and nothing else: {_percent(shares)} of a core")
 
 
-async def _look(page: int) -> None:
-    """At the page and the metrics in turn, on connections that are kept, at a steady rate."""
+def _percent(shares: Sequence[float]) -> str:
+    return f"{statistics.median(shares):.1%} ({min(shares):.1%}-{max(shares):.1%})"
+
+
+async def _look(page: int | None = None) -> None:
+    """At the page and the metrics in turn, or at itself, on connections that are kept, at a steady rate."""
+    if page is None:
+        server = await asyncio.start_server(_answer, "127.0.0.1", 0)
+        page = server.sockets[0].getsockname()[1]
     connections: list[Any] = [await asyncio.open_connection("127.0.0.1", page) for _ in range(4)]
     requests = [
         f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode()
@@ -100,7 +121,14 @@ async def _look(page: int) -> None:
             raise BenchmarkError(f"the page answered {head!r}")
         await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
         due += 1 / LOOKS
+        if loop.time() > due + 1:
+            raise BenchmarkError(f"this machine is too slow for {LOOKS} looks a second")
         await asyncio.sleep(max(0, due - loop.time()))
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.readuntil(b"\r\n\r\n"):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % CONTENT + bytes(CONTENT))
 
 
 async def _reload(pid: int, file: str) -> None:

@@ -176,7 +176,7 @@ class Relay(Stages):
         self._origin = f"{random.getrandbits(32):08x}"
         self._notify = Notify(Manager(os.environ), self._line, reactor)
         self._upstreams = Upstreams(self._backends, self._means.names, parts.way, reactor)
-        site = StatusSite(self._document, self._report, self._say_state, reactor.seconds)
+        site = StatusSite(self._document, self._report, self._say_state, reactor)
         self._intakes = MultiService()
         self._intakes.setName("intakes")
         self._departing = Departing()

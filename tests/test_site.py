@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import attrs
+import h11
 from hypothesis import given, strategies
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.error import UnsupportedMethod
-from twisted.web.test.requesthelper import DummyRequest
 
 from fipsrelay.observe import site
 from fipsrelay.observe.site import Kept, StatusSite, is_own_name
@@ -17,30 +19,57 @@ from tests.documents import Relay
 HTML = {"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 
 
+@attrs.frozen
+class Answer:
+    """What came, read by h11."""
+
+    status: int
+    headers: dict[str, str]
+    content: str
+
+
 class SiteTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.now = 0.0
         self.state = "ready"
         self.relay = Relay()
+        self.reports: list[dict[str, Any]] = [{"report": 1}]
+        self.clock = Clock()
         self.site = StatusSite(
-            lambda: self.relay.document(self.state), lambda: {"report": 1}, lambda: self.state, lambda: self.now
+            lambda: self.relay.document(self.state), lambda: self.reports[0], lambda: self.state, self.clock
         )
+        self.transport = StringTransport()
+        self.channel = self.site.buildProtocol(None)
+        self.channel.makeConnection(self.transport)
 
-    def get(self, path: str, method: bytes = b"GET", /, **fields: str) -> DummyRequest:
-        request = DummyRequest([segment.encode() for segment in path.split("/")[1:]])
-        request.method = method
-        for name, value in fields.items():
-            request.requestHeaders.setRawHeaders(name, [value])
-        served: Any = request
-        request.write(self.site.getResourceFor(served).render(served))
-        return request
+    def ask(self, method: str, path: str, body: bytes = b"", /, **fields: str) -> Answer:
+        """On the one connection, which goes on."""
+        self.transport.clear()
+        client = h11.Connection(h11.CLIENT)
+        headers = {"host": "localhost", "content-length": str(len(body)), **fields}
+        self.channel.dataReceived(
+            (client.send(h11.Request(method=method, target=path, headers=list(headers.items()))) or b"")
+            + (client.send(h11.Data(data=body)) or b"")
+            + (client.send(h11.EndOfMessage()) or b"")
+        )
+        client.receive_data(self.transport.value())
+        head, content = client.next_event(), b""
+        assert isinstance(head, h11.Response), head
+        while isinstance(event := client.next_event(), h11.Data):
+            content += event.data
+        self.assertIsInstance(event, h11.EndOfMessage)
+        self.assertEqual(client.trailing_data, (b"", False))
+        names = [name.decode() for name, _ in head.headers]
+        self.assertEqual(len(set(names)), len(names))
+        return Answer(head.status_code, {k.decode(): v.decode() for k, v in head.headers}, content.decode())
+
+    def get(self, path: str, **fields: str) -> Answer:
+        return self.ask("GET", path, **fields)
 
     def text(self, path: str, **fields: str) -> str:
-        return b"".join(self.get(path, **fields).written).decode()
+        return self.get(path, **fields).content
 
     def kind(self, path: str, **fields: str) -> str:
-        [kind] = self.get(path, **fields).responseHeaders.getRawHeaders("content-type", [])
-        return str(kind)
+        return self.get(path, **fields).headers["content-type"]
 
     def test_formats(self) -> None:
         """For browsers, for curl, and for programs."""
@@ -67,34 +96,78 @@ class SiteTests(SynchronousTestCase):
     def test_ready(self) -> None:
         for state, status in (("starting", 503), ("ready", 200), ("draining", 503), ("lost", 503)):
             self.state = state
-            request = self.get("/readyz")
-            self.assertEqual((request.responseCode, b"".join(request.written)), (status, f"{state}\n".encode()))
-            self.assertEqual(self.get("/healthz").responseCode, 200)
+            answer = self.get("/readyz")
+            self.assertEqual((answer.status, answer.content), (status, f"{state}\n"))
+            self.assertEqual(self.get("/healthz").status, 200)
 
     def test_unknown(self) -> None:
-        request = self.get("/statistics", **HTML)
-        self.assertEqual(request.responseCode, 404)
-        self.assertIn("see /, /status, /metrics", b"".join(request.written).decode())
+        for path in ("/statistics", "/status/", "//status", "http://localhost/status", "*", "/%00"):
+            answer = self.get(path, **HTML)
+            self.assertEqual(answer.status, 404, path)
+            self.assertIn("see /, /status, /metrics", answer.content)
+
+    def test_spelled_otherwise(self) -> None:
+        """Percent-encoded, as some readers of HAProxy's page send it, and with what a browser adds."""
+        for path in ("/%3Bcsv", "/%3bcsv;norefresh"):
+            self.assertTrue(self.text(path).startswith("# pxname,"), path)
+        self.assertEqual(self.text("/healthz?now=1"), "alive\n")
 
     def test_headers(self) -> None:
         """On every answer, also where there is nothing."""
         for path in ("/", "/status", "/metrics", "/;csv", "/healthz", "/readyz", "/evidence.json", "/nothing"):
-            headers = self.get(path, **HTML).responseHeaders
+            headers = self.get(path, **HTML).headers
             for name, value in (site._PAGE_HEADERS if path == "/" else site._HEADERS).items():
-                self.assertEqual(headers.getRawHeaders(name), [value], path)
+                self.assertEqual(headers[name.decode().lower()], value.decode(), path)
+            self.assertIn("date", headers)
 
     def test_read_only(self) -> None:
         for path in ("/", "/status", "/nothing"):
-            for method in (b"POST", b"PUT", b"DELETE"):
-                self.assertRaises(UnsupportedMethod, self.get, path, method)
+            for method in ("POST", "PUT", "DELETE", "OPTIONS", "get"):
+                answer = self.ask(method, path)
+                self.assertEqual((answer.status, answer.headers["allow"]), (405, "GET, HEAD"))
+        self.assertNotIn("allow", self.get("/").headers)
+
+    def test_bodies_are_not_kept(self) -> None:
+        """Nobody fills the disk or the memory by sending one."""
+        answer, kept = self.site.answer, []
+
+        def keeping(request: Any) -> Any:
+            kept.append((request.content.read(), request.args))
+            return answer(request)
+
+        self.patch(self.site, "answer", keeping)
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        for method, status in (("POST", 405), ("GET", 200)):
+            self.assertEqual(self.ask(method, "/healthz", b"a=b&" * 50_000, **form).status, status)
+        self.assertEqual(kept, [(b"", {})] * 2)
+
+    def test_head(self) -> None:
+        """What GET would say of its content, without it."""
+        for path in ("/healthz", "/nothing"):
+            answer, content = self.ask("HEAD", path), self.text(path)
+            self.assertEqual((answer.content, int(answer.headers["content-length"])), ("", len(content)))
+
+    def test_failure(self) -> None:
+        """Of ours is logged, and is an answer."""
+        self.reports.clear()
+        answer = self.get("/evidence.json")
+        self.assertEqual((answer.status, answer.content), (500, "no answer could be made; the relay's log says why\n"))
+        self.assertEqual(len(self.flushLoggedErrors(IndexError)), 1)
+        self.assertEqual(self.get("/healthz").status, 200)
+
+    def test_idle(self) -> None:
+        """Connections do not stay for ever."""
+        self.get("/healthz")
+        self.clock.pump([30] * 3)
+        self.assertTrue(self.transport.disconnecting)
 
     def test_other_names(self) -> None:
         """Of a page in a browser on this host, whose own name leads here (DNS rebinding)."""
         for path in ("/", "/status", "/evidence.json", "/healthz"):
-            request = self.get(path, host="rebound.example:9803")
-            self.assertEqual(request.responseCode, 421, path)
-            self.assertNotIn(b"fipsrelay 0", b"".join(request.written))
-            self.assertEqual(self.get(path, host="localhost:9803").responseCode or 200, 200, path)
+            answer = self.get(path, host="rebound.example:9803")
+            self.assertEqual(answer.status, 421, path)
+            self.assertNotIn("fipsrelay 0", answer.content)
+            self.assertEqual(self.get(path, host="localhost:9803").status, 200, path)
 
     def test_one_document(self) -> None:
         """Numbers agree wherever they stand."""

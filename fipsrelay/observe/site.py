@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import json
 import socket
@@ -9,12 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.web.resource import IResource, Resource
-from twisted.web.server import Request, Site
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IReactorTime
+from twisted.logger import Logger
+from twisted.web.http import HTTPFactory, Request, datetimeToString
+from twisted.web.iweb import INonQueuedRequestFactory
+from zope.interface import provider
 
 from fipsrelay.observe import haproxy, page, text
 from fipsrelay.observe.metrics import Metrics
@@ -22,23 +26,35 @@ from fipsrelay.relay.sockets import PAGE, stop_listening
 
 Document = Mapping[str, Any]
 Text = tuple[str, bytes]  # content type and content
+Answer = tuple[HTTPStatus, str, bytes]  # status, content type and content
 _SHARE = 1000  # of the time that passes, one part may go into making the same text anew
 _PLAIN = "text/plain; charset=utf-8"
 _HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Server": "fipsrelay",
-    "X-Content-Type-Options": "nosniff",
+    b"Cache-Control": b"no-store",
+    b"Content-Security-Policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"Cross-Origin-Resource-Policy": b"same-origin",
+    b"Server": b"fipsrelay",
+    b"X-Content-Type-Options": b"nosniff",
 }
 # Of what browsers show; for the rest, each costs more than it is worth.
 _PAGE_HEADERS = {
     **_HEADERS,
-    "Content-Security-Policy": page.POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    b"Content-Security-Policy": page.POLICY.encode(),
+    b"Cross-Origin-Opener-Policy": b"same-origin",
+    b"Referrer-Policy": b"no-referrer",
 }
 _HTML = "text/html; charset=utf-8"
+_METHODS = (b"GET", b"HEAD")
+_log = Logger()
+
+
+def _says(status: HTTPStatus, words: str) -> Answer:
+    return status, _PLAIN, f"{words}\n".encode()
+
+
+_READ_ONLY = _says(HTTPStatus.METHOD_NOT_ALLOWED, "there is nothing to change here")
+_MISDIRECTED = _says(HTTPStatus.MISDIRECTED_REQUEST, "this is served for names of this host only")
+_BROKEN = _says(HTTPStatus.INTERNAL_SERVER_ERROR, "no answer could be made; the relay's log says why")
 
 
 class Kept:
@@ -68,52 +84,48 @@ class Kept:
         return self._text
 
 
-class _Leaf(Resource):
-    """Answers with a text, and perhaps another status than 200."""
+@provider(INonQueuedRequestFactory)
+class _Look(Request):
+    """A request for the page or something beside it, which the site that it came to answers.
 
-    isLeaf = True
+    Of twisted.web this uses what reads requests and writes answers, and not its tree of resources: one level of names
+    needs none, and scrapes cost half without it.
+    """
 
-    def __init__(self, make: Callable[[Request], Text], status: Callable[[], int] = lambda: HTTPStatus.OK) -> None:
-        super().__init__()
-        self._make = make
-        self._status = status
+    def gotLength(self, length: int | None) -> None:
+        """Room for no body, however long: nothing here takes one."""
+        self.content = io.BytesIO()
 
-    def render_GET(self, request: Request) -> bytes:
-        kind, content = self._make(request)
-        status = self._status()
-        request.setResponseCode(status, HTTPStatus(status).phrase.encode())
-        request.setHeader("Content-Type", kind)
+    def handleContentChunk(self, data: bytes) -> None:
+        """Drop it."""
+
+    def process(self) -> None:
+        try:
+            status, kind, content = self.channel.factory.answer(self)
+        except Exception:
+            _log.failure("no answer could be made for {path!r}", path=self.path)
+            status, kind, content = _BROKEN
+        self.setResponseCode(status, status.phrase.encode())
+        put = self.responseHeaders.setRawHeaders
         for name, value in (_PAGE_HEADERS if kind == _HTML else _HEADERS).items():
-            request.setHeader(name, value)
-        return content
+            put(name, [value])
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            put(b"Allow", [b", ".join(_METHODS)])
+        put(b"Content-Type", [kind.encode()])
+        put(b"Content-Length", [b"%d" % len(content)])
+        put(b"Date", [datetimeToString()])
+        self.write(content)
+        self.finish()
 
 
-def _says(status: int, words: str) -> _Leaf:
-    return _Leaf(lambda _: (_PLAIN, f"{words}\n".encode()), lambda: status)
-
-
-class _Root(Resource):
-    def __init__(self, leaves: Mapping[str, Resource]) -> None:
-        super().__init__()
-        self._leaves = leaves
-        paths = ", ".join(f"/{name}" for name in leaves)
-        self._unknown = _says(HTTPStatus.NOT_FOUND, f"there is nothing here; see {paths}")
-
-    def getChild(self, path: bytes, request: Request) -> Resource:
-        # HAProxy's readers append what they want to the path: /;csv;norefresh
-        name = b"/".join((path, *(request.postpath or ()))).decode("latin-1")
-        words = name.split(";")
-        return self._leaves.get(";csv" if "csv" in words[1:] else name, self._unknown)
-
-
-class StatusSite(Site):
+class StatusSite(HTTPFactory):
     """The web site of the statistics page.
 
     Args:
         document: gives the document of ``status``.
         report: gives the one of ``evidence``.
         state: one word for what the relay does, ``ready`` when it takes connections.
-        seconds: a clock.
+        reactor: its clock.
     """
 
     noisy = False
@@ -123,12 +135,13 @@ class StatusSite(Site):
         document: Callable[[], Document],
         report: Callable[[], Document],
         state: Callable[[], str],
-        seconds: Callable[[], float],
+        reactor: IReactorTime,
     ) -> None:
+        super().__init__(reactor=reactor)
         metrics = Metrics(document)
         kinds: dict[str, Kept] = {}
 
-        browsers = Kept(lambda: (_HTML, page.render(document())), seconds)
+        browsers = Kept(lambda: (_HTML, page.render(document())), reactor.seconds)
 
         def first(request: Request) -> Text:
             """The page, and its text for those who do not ask for HTML, as curl does."""
@@ -138,33 +151,43 @@ class StatusSite(Site):
             accept = _accept(request)
             kind = metrics.kind(accept)
             if kind not in kinds:
-                kinds[kind] = Kept(lambda: (kind, metrics.render(accept)), seconds)
+                kinds[kind] = Kept(lambda: (kind, metrics.render(accept)), reactor.seconds)
             return kinds[kind]()
 
-        def ready() -> int:
-            return HTTPStatus.OK if state() == "ready" else HTTPStatus.SERVICE_UNAVAILABLE
+        def ready(_: Request) -> Answer:
+            now = state()
+            return _says(HTTPStatus.OK if now == "ready" else HTTPStatus.SERVICE_UNAVAILABLE, now)
 
-        super().__init__(
-            _Root(
-                {
-                    "": _Leaf(first),
-                    "status": _Leaf(lambda _: _json(document())),
-                    "metrics": _Leaf(scraped),
-                    ";csv": _Leaf(lambda _: (_PLAIN, haproxy.render(document()).encode())),
-                    "healthz": _says(HTTPStatus.OK, "alive"),
-                    "readyz": _Leaf(lambda _: (_PLAIN, f"{state()}\n".encode()), ready),
-                    "evidence.json": _Leaf(lambda _: _json(report())),
-                }
-            )
+        alive = _says(HTTPStatus.OK, "alive")
+        self._answers: dict[str, Callable[[Request], Answer]] = {
+            "": _found(first),
+            "status": _found(lambda _: _json(document())),
+            "metrics": _found(scraped),
+            ";csv": _found(lambda _: (_PLAIN, haproxy.render(document()).encode())),
+            "healthz": lambda _: alive,
+            "readyz": ready,
+            "evidence.json": _found(lambda _: _json(report())),
+        }
+        self._unknown = _says(
+            HTTPStatus.NOT_FOUND, f"there is nothing here; see {', '.join(f'/{name}' for name in self._answers)}"
         )
-        self._misdirected = _says(HTTPStatus.MISDIRECTED_REQUEST, "this is served for names of this host only")
 
-    def getResourceFor(self, request: Request) -> IResource:
-        """Nothing for a name that some page in a browser has made to lead here (DNS rebinding)."""
-        if is_own_name(request.getHeader("host") or "localhost"):
-            resource: IResource = super().getResourceFor(request)
-            return resource
-        return self._misdirected
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        channel: Any = super().buildProtocol(addr)
+        channel.requestFactory = _Look
+        return channel
+
+    def answer(self, request: Request) -> Answer:
+        """What the request gets."""
+        if not is_own_name(request.getHeader("host") or "localhost"):
+            # Some page in a browser has made its own name lead here (DNS rebinding).
+            return _MISDIRECTED
+        if request.method not in _METHODS:
+            return _READ_ONLY
+        name = unquote_to_bytes(request.path).decode("latin-1").removeprefix("/")
+        # HAProxy's readers append what they want to the path: /;csv;norefresh
+        make = self._answers.get(";csv" if "csv" in name.split(";")[1:] else name)
+        return make(request) if make else self._unknown
 
     def log(self, request: object) -> None:
         """A look at the page is no news."""
@@ -185,6 +208,10 @@ def is_own_name(host: str) -> bool:
 
 def _accept(request: Request) -> str:
     return request.getHeader("accept") or ""
+
+
+def _found(make: Callable[[Request], Text]) -> Callable[[Request], Answer]:
+    return lambda request: (HTTPStatus.OK, *make(request))
 
 
 def _json(document: Document) -> Text:

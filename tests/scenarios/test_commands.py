@@ -63,6 +63,7 @@ class CommandTests(Stage):
         self.assertEqual(connection.getresponse().status, 503)
         upstream.sendall(EMPTY)
         self.assertEqual(read_head(agent), EMPTY[:-2] + b"Connection: close\r\n\r\n")
+        self.assertEqual(relay.wait(), 0, relay.output)
 
     def test_nobody(self) -> None:
         status, output, errors = self.run_command("status", "-c", self.config)
