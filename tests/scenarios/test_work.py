@@ -1,0 +1,65 @@
+"""The work of one exchange, counted in calls and not timed: what makes the relay cheap stays so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+from collections import Counter
+from pathlib import Path
+
+from tests.scenarios.stage import Stage, read_exactly, read_head
+
+BODY = b"x" * 1024
+REQUEST = b"POST /api/v2/series HTTP/1.1\r\nHost: h\r\nDD-API-KEY: k\r\nContent-Length: 1024\r\n\r\n" + BODY
+ANSWER = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok"
+TIMES = 500
+# Calls that touch a socket, for each request. None of epoll's that change what it waits for.
+INPUT_OUTPUT = {"recv_into": 1, "send": 1, "SSL_read": 1, "SSL_write": 1, "register": 0, "modify": 0, "unregister": 0}
+OTHERS = 0.5  # calls, for each request, of the relay's timers and of the counting
+
+
+class WorkTests(Stage):
+    def setUp(self) -> None:
+        super().setUp()
+        self.counts = self.folder / "counts.json"
+        peer = self.start_peer(self.answer)
+        environ = {"PYTHONPATH": str(Path(__file__).with_name("counted")), "CALL_COUNTS": str(self.counts)}
+        self.relay = self.run_relay(self.document(peer.port, probes={"enabled": False}), environ)
+
+    def answer(self, connection: ssl.SSLSocket) -> None:
+        while read_head(connection):
+            read_exactly(connection, len(BODY))
+            connection.sendall(ANSWER)
+
+    def counted(self) -> Counter[str]:
+        """All calls of the relay so far."""
+        self.counts.unlink(missing_ok=True)
+        os.kill(self.relay.pid, signal.SIGUSR2)
+        self.wait_until(self.counts.exists, "the counts")
+        return Counter(json.loads(self.counts.read_text()))
+
+    def check(self, port: int, bounds: dict[str, float]) -> None:
+        """That a request on a connection that is kept, to an upstream connection that is kept, takes no more calls."""
+        agent = self.connect(port)
+
+        def ask(times: int) -> Counter[str]:
+            for _ in range(times):
+                agent.sendall(REQUEST)
+                self.assertEqual(read_head(agent) + read_exactly(agent, 2), ANSWER)
+            return self.counted()
+
+        before = ask(50)
+        after = ask(TIMES)
+        for name, bound in {**INPUT_OUTPUT, **bounds}.items():
+            number = (after[name] - before[name]) / TIMES
+            self.assertLessEqual(number, bound + OTHERS, f"{name} for each request")
+            if bound:
+                self.assertGreater(number, OTHERS, f"{name} has another name now")
+
+    def test_http(self) -> None:
+        self.check(self.http_port, {"PYTHON": 46, "poll": 3})
+
+    def test_raw_tcp(self) -> None:
+        self.check(self.tcp_port, {"PYTHON": 29, "poll": 2})
