@@ -32,8 +32,6 @@ CODING, SPACE, EXTENSION = (
     "Invalid character in chunk extensions",
 )
 STRICTER = {
-    # Versions before 9.3 of llhttp take no tab behind a length.
-    "Invalid character in Content-Length": re.compile(rb"(?is).*\r\ncontent-length:[\t ]*[0-9]+ *\t[\t ]*\r\n"),
     # A tab behind `chunked`, which RFC 9110 §5.5 takes off the value as it does a space, makes it another coding.
     CODING: re.compile(rb"(?is).*\r\ntransfer-encoding:[\t ]*chunked *\t[\t ]*\r\n"),
     # White space behind a chunk's size; that before an extension is in RFC 9112 §7.1.1, as "bad".
