@@ -164,12 +164,7 @@ class StartTests(Stage):
         process = os.pidfd_open(int(pid_file.read_text()))
         self.addCleanup(os.close, process)
         try:
-            agent = self.connect(self.http_port)
-            agent.sendall(GET)
-            upstream = peer.accept()
-            read_head(upstream)
-            upstream.sendall(EMPTY)
-            self.assertEqual(read_head(agent), EMPTY)
+            self.answered(peer)
             signal.pidfd_send_signal(process, signal.SIGTERM)
             self.assertEqual(select.select([process], [], [], TIMEOUT)[0], [process])
         finally:
