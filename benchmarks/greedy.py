@@ -5,7 +5,7 @@ bodies, a byte a second each, read their answers as slowly, do nothing, or never
 (``stuck``); one client sends chunks of a byte without a pause. All are there before a round begins: how they arrive is
 not measured. Nothing times out here. Each crowd meets a relay of its own.
 
-Needs what ``against_haproxy`` needs.
+Needs what ``speed`` needs of Debian's packages.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from typing import Any
 
 import attrs
 
-from benchmarks.against_haproxy import HOST, BenchmarkError, start_nginx
 from benchmarks.latency import Latency, Relay, disturbing, load, place, print_changes
+from benchmarks.peers import HOST, start_sink
+from benchmarks.processes import BenchmarkError
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import free_ports
 
@@ -100,7 +101,7 @@ def main(options: argparse.Namespace) -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with place(HOST) as (folder, paths, stack):
-        nginx = start_nginx(folder, paths)
+        nginx = start_sink(folder, paths)
         stack.callback(nginx.stop)
         (port,) = free_ports(1)
         stack.enter_context(disturbing(_intake, 10, port, paths))

@@ -20,7 +20,8 @@ from typing import Any
 import attrs
 import yaml
 
-from benchmarks.against_haproxy import HOST, BenchmarkError, Proxy, program
+from benchmarks.peers import HOST
+from benchmarks.processes import BenchmarkError, Proxy, program
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import free_ports
 
@@ -126,4 +127,3 @@ class Relay(Proxy):
         file.write_text(yaml.safe_dump(complete, sort_keys=False))
         command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(file)]
         super().__init__(name, command, folder, intakes, core="0")
-        self.pid = self._process.pid

@@ -6,7 +6,7 @@
 * A reload every 200 ms between two configurations, with nothing changed for the upstream that is asked: the same, and
   no request may fail.
 
-Needs what ``against_haproxy`` needs.
+Needs what ``speed`` needs of Debian's packages.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from typing import Any
 
 import yaml
 
-from benchmarks.against_haproxy import HOST, BenchmarkError, start_nginx
 from benchmarks.latency import Latency, Relay, disturbing, load, place, print_changes
+from benchmarks.peers import HOST, start_sink
+from benchmarks.processes import BenchmarkError
 
 INTAKES = 16
 LOOKS = 100  # a second
@@ -39,7 +40,7 @@ RELOAD = 0.2  # seconds from one to the next
 def main(options: argparse.Namespace) -> None:
     """Measure and print; raises BenchmarkError when something is missing or failed."""
     with place(HOST) as (folder, paths, stack):
-        nginx = start_nginx(folder, paths)
+        nginx = start_sink(folder, paths)
         stack.callback(nginx.stop)
         upstreams = {
             f"intake{number}": {"host": HOST, "port": nginx.ports["sink"], "addresses": ["127.0.0.1"]}

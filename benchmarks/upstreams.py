@@ -8,7 +8,7 @@ Two questions:
 * What do the checks of 16 upstreams with three addresses each cost while there is no traffic, and how many connections
   does each address see?
 
-Needs what ``against_haproxy`` needs.
+Needs what ``speed`` needs of Debian's packages.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.against_haproxy import HOST, BenchmarkError, Proxy, start_nginx
 from benchmarks.latency import Relay, disturbing, load, place, print_changes
+from benchmarks.peers import HOST, start_sink
+from benchmarks.processes import BenchmarkError, Proxy
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import free_ports
 
@@ -94,7 +95,7 @@ def main(options: argparse.Namespace) -> None:
 def _measure_holes(
     folder: Path, paths: certificates.Paths, stack: contextlib.ExitStack, options: argparse.Namespace
 ) -> None:
-    nginx = start_nginx(folder, paths)
+    nginx = start_sink(folder, paths)
     stack.callback(nginx.stop)
     (silent,) = free_ports(1)
     stack.enter_context(disturbing(_be_silent, 19, silent, paths))

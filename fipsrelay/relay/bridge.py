@@ -26,6 +26,8 @@ class Bridge:
         self.deadline = NEVER
         self.counters = frontend.counters
         self._frontend = frontend
+        self._now = frontend.deadlines.now
+        self._silence = frontend.timeouts.tunnel
         self._backend = frontend.backend()
         self._agent: Stream
         self._search: Search | None = None
@@ -76,7 +78,7 @@ class Bridge:
 
     def touch(self) -> None:
         """Something has happened."""
-        self.deadline = self._frontend.deadlines.now() + self._frontend.timeouts.tunnel
+        self.deadline = self._now() + self._silence
 
     def ended(self) -> None:
         """A direction has ended or gone out; close when that is true of both."""
@@ -133,18 +135,13 @@ class _Side:
         self.stream = stream
         self.ended = False
         self._bridge = bridge
+        self._touch = bridge.touch
         self._counters = bridge.counters
         stream.user = self
 
-    def stream_data(self, view: memoryview) -> None:
-        """Pass it on; a slow taker pauses this side."""
-        self._bridge.touch()
-        if not self.other.stream.write(view):
-            self.stream.pause()
-
     def stream_drained(self) -> None:
         """This side has taken what was kept."""
-        self._bridge.touch()
+        self._touch()
         if self.other.ended:
             self._bridge.ended()
         else:
@@ -161,13 +158,16 @@ class _AgentSide(_Side):
     _begun = False
 
     def stream_data(self, view: memoryview) -> None:
+        """Pass it on; a slow upstream pauses the agent."""
         self._counters.bytes_in += len(view)
         if not self._begun:
             self._begun = True
             if is_hello(view):
                 self._bridge.greeted()
                 return
-        super().stream_data(view)
+        self._touch()
+        if not self.other.stream.write(view):
+            self.stream.pause()
 
     def stream_lost(self, reason: Exception | None) -> None:
         self._bridge.agent_lost()
@@ -179,8 +179,11 @@ class _UpstreamSide(_Side):
         self._name = stream.name
 
     def stream_data(self, view: memoryview) -> None:
+        """Pass it on; a slow agent pauses the upstream."""
         self._counters.bytes_out += len(view)
-        super().stream_data(view)
+        self._touch()
+        if not self.other.stream.write(view):
+            self.stream.pause()
 
     def stream_lost(self, reason: Exception | None) -> None:
         self._bridge.upstream_lost(self._name, reason)

@@ -144,7 +144,12 @@ class Exchange:
         size = len(view)
         self._counters.bytes_in += size
         body = self._body
-        if type(body) is LengthBody and self._upstream is not None and size < body.remaining:
+        if body is None and self._request is None and not self._over:
+            # The short way of a whole request.
+            position = self._read_head(view, 0)
+            if position < size:
+                self._read(view, position)
+        elif type(body) is LengthBody and self._upstream is not None and size < body.remaining:
             # The short way of bulk: from the read buffer to OpenSSL.
             body.remaining -= size
             self._send(self._upstream, view)
@@ -161,7 +166,7 @@ class Exchange:
         elif self._over:
             self._agent.resume()
         elif self._request is None:
-            self._next()
+            self._next(self._now())
 
     def stream_eof(self) -> None:
         """The agent sends no more. A complete request still gets its answer; an incomplete one is cut."""
@@ -248,13 +253,13 @@ class Exchange:
         self._answer.begin(request)
         stream = request.backend.take()
         if stream is not None:
-            return self._send_head(stream, view, position)
+            return self._send_head(stream, view, position, self._began)
         self._body = body_of(length) if length else None
         self._hold(view, position)
         self._connect()
         return len(view)
 
-    def _send_head(self, upstream: TlsStream, view: memoryview, position: int) -> int:
+    def _send_head(self, upstream: TlsStream, view: memoryview, position: int, now: float) -> int:
         """Send the head, together with a short body that is already here."""
         self._upstream = upstream
         upstream.user = self._answer
@@ -262,7 +267,7 @@ class Exchange:
         if 0 <= length <= JOIN and position + length <= len(view):
             end = position + length
             self._body = None
-            self.deadline = self._now() + self._timeouts.answer
+            self.deadline = now + self._timeouts.answer
             self._sent = message = self._head + view[position:end] if length else self._head
             self._unsent = len(message) <= RECORD
             upstream.write(message)
@@ -360,7 +365,7 @@ class Exchange:
         stream.resume()
         position = 0
         if self._sent is None:
-            position = self._send_head(stream, ahead, 0)
+            position = self._send_head(stream, ahead, 0, self._now())
         else:
             self._upstream = stream
             stream.user = self._answer
@@ -492,6 +497,7 @@ class Exchange:
         request, stream, answer = self._request, self._upstream, self._answer
         if request is None or self._body is not None or not answer.done:
             return
+        now = self._now()
         if stream is not None:
             if stream.unsent:
                 return
@@ -501,26 +507,26 @@ class Exchange:
             else:
                 stream.close()
         self._request = self._sent = None
-        seconds = self._now() - self._began
+        seconds = now - self._began
         self._took(seconds)
         if self._frontend.talks:
             self._frontend.answered(self._head, answer.status, seconds)
         answer.head_sent = False
         if not self.closing:
-            self._next()
+            self._next(now)
         elif self._ahead:
             self._linger()
         else:
             self._finish()
 
-    def _next(self) -> None:
+    def _next(self, now: float) -> None:
         """Wait for a request, but for none from an agent that does not take its answers."""
         agent = self._agent
         if agent.unsent:
             agent.pause()
-            self.deadline = self._now() + self._timeouts.body
+            self.deadline = now + self._timeouts.body
             return
-        self.deadline = self._now() + self._timeouts.agent_keep_alive
+        self.deadline = now + self._timeouts.agent_keep_alive
         if self._ahead:
             # From the reactor: a long pipeline must not become a deep recursion.
             self._frontend.reactor.callLater(0, self._read_ahead)

@@ -67,6 +67,7 @@ class Stream:
         user: who hears of events; None while nobody does.
         is_open: whether the socket is.
         reading: whether the user wants data.
+        unsent: bytes kept because the kernel would not take them.
     """
 
     def __init__(self, sock: socket.socket, reactor: Any, buffer: ReadBuffer) -> None:
@@ -75,10 +76,11 @@ class Stream:
         self.user: Any = None
         self.is_open = True
         self.reading = False
+        self.unsent = 0
         self._fd = sock.fileno()
         self._reactor = reactor
         self._buffer = buffer
-        self._unsent: bytes | None = None
+        self._kept = b""
         self._ending = False
 
     # -- for users
@@ -96,11 +98,6 @@ class Stream:
         arrivals = select.poll()
         arrivals.register(self.socket, select.POLLIN)
         return not arrivals.poll(0)
-
-    @property
-    def unsent(self) -> int:
-        """Bytes kept because the kernel would not take them."""
-        return 0 if self._unsent is None else len(self._unsent)
 
     def resume(self) -> None:
         """Read (again). A user that resumes after ``stream_eof`` hears of the end again."""
@@ -120,7 +117,7 @@ class Stream:
 
     def write_eof(self) -> None:
         """Send no more after what is unsent; reading goes on."""
-        if self._unsent is not None:
+        if self.unsent:
             self._ending = True
         elif self.is_open:
             self._send_eof()
@@ -138,7 +135,8 @@ class Stream:
         self.is_open = False  # only now: the reactor finds a descriptor by its number
         self.user = None
         self.reading = False
-        self._unsent = None
+        self.unsent = 0
+        self._kept = b""
         if reset:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
@@ -166,16 +164,17 @@ class Stream:
 
     def doWrite(self) -> None:
         """The kernel takes bytes again."""
-        data = self._unsent
-        if data is not None:
-            self._unsent = None
+        data = self._kept
+        if data:
+            self.unsent = 0
+            self._kept = b""
             if not self.write(data):
                 return
         self._reactor.removeWriter(self)
         if self._ending:
             self._ending = False
             self._send_eof()
-        if data is not None and self.user is not None:
+        if data and self.user is not None:
             self.user.stream_drained()
 
     # -- inside
@@ -185,11 +184,11 @@ class Stream:
 
     def _keep(self, data: bytes | memoryview) -> bool:
         """Keep unsent bytes: a view of the shared buffer would not survive, so it is copied."""
-        if self._unsent is not None:
-            self._unsent = b"".join((self._unsent, data))
-        elif self.is_open:
-            self._unsent = bytes(data)
-            self._reactor.addWriter(self)
+        if self.is_open:
+            if not self.unsent:
+                self._reactor.addWriter(self)
+            self._kept = b"".join((self._kept, data))
+            self.unsent = len(self._kept)
         return False
 
     def _lose(self, reason: Exception | None) -> None:
@@ -205,12 +204,13 @@ class PlainStream(Stream):
 
     def __init__(self, sock: socket.socket, reactor: Any, buffer: ReadBuffer) -> None:
         super().__init__(sock, reactor, buffer)
+        self._view, self._size = buffer.view, buffer.size
         self._recv_into = sock.recv_into
         self._sock_send = sock.send
 
     def write(self, data: bytes | memoryview) -> bool:
         """See ``Stream``."""
-        if self._unsent is not None or not self.is_open:
+        if self.unsent or not self.is_open:
             return self._keep(data)
         try:
             sent = self._sock_send(data)
@@ -226,7 +226,7 @@ class PlainStream(Stream):
     def detach(self) -> socket.socket:
         """The open socket, for another use; the stream is over, and nothing may be unsent."""
         assert self.is_open
-        assert self._unsent is None
+        assert not self.unsent
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
         self.is_open = self.reading = False
@@ -235,10 +235,11 @@ class PlainStream(Stream):
 
     def doRead(self) -> None:
         """Read while the socket keeps giving, within a bound."""
-        buffer = self._buffer
-        for _ in range(READ_ROUNDS):
+        view, size = self._view, self._size
+        rounds = READ_ROUNDS
+        while rounds:
             try:
-                count = self._recv_into(buffer.view)
+                count = self._recv_into(view)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -250,9 +251,10 @@ class PlainStream(Stream):
                     self.user.stream_eof()
                 return
             if self.user is not None:
-                self.user.stream_data(buffer.view[:count])
-            if count < buffer.size or not self.reading:
+                self.user.stream_data(view[:count])
+            if count < size or not self.reading:
                 return
+            rounds -= 1
 
     def _send_eof(self) -> None:
         try:

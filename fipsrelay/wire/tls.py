@@ -93,7 +93,7 @@ class TlsStream(Stream):
 
     def write(self, data: bytes | memoryview) -> bool:
         """See ``Stream``."""
-        if self._unsent is not None or not self.is_open:
+        if self.unsent or not self.is_open:
             return self._keep(data)
         if not data:
             return True  # SSL_write of nothing is undefined
@@ -134,9 +134,9 @@ class TlsStream(Stream):
             return
         ssl, buffer = self._ssl, self._buffer
         pointer, size = buffer.pointer, buffer.size
-        for _ in range(READ_ROUNDS):
-            offset = 0
-            code = 0
+        rounds = READ_ROUNDS
+        while rounds:
+            offset = code = 0
             while offset < size:
                 count = _SSL_read(ssl, pointer + offset if offset else pointer, size - offset)
                 if count <= 0:
@@ -146,7 +146,9 @@ class TlsStream(Stream):
                 if count < RECORD:
                     break
             # Before the delivery: its callbacks may use OpenSSL, whose error queue belongs to the thread.
-            reason = self._error() if code and code not in (_WANT_READ, _WANT_WRITE, _ZERO_RETURN) else None
+            reason = None
+            if code and code not in (_WANT_READ, _WANT_WRITE, _ZERO_RETURN):
+                reason = self._error()
             if offset and self.user is not None:
                 self.user.stream_data(buffer.view[:offset])
             if code:
@@ -155,6 +157,7 @@ class TlsStream(Stream):
             # A short record leaves nothing inside OpenSSL, and is most likely the last; epoll tells when not.
             if offset < size or not self.reading:
                 return
+            rounds -= 1
         self._read_later()
 
     def doWrite(self) -> None:

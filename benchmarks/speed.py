@@ -1,0 +1,212 @@
+"""What the relay costs beside the proxies in C and C++, in the same run on the same machine: ``docs/performance.md``.
+
+Wall-clock throughput on a shared machine follows the neighbours, so the figure is the user and system time of the
+proxy's own process per request, and what counts is the ratio of rounds that ran one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from benchmarks import report
+from benchmarks.load import CELLS, Cell, ask, first_answers, load
+from benchmarks.peers import HOST, PEERS, start_peer, start_relay, start_sink, version
+from benchmarks.processes import BenchmarkError, Proxy, missing_packages
+from fipsrelay import __version__
+from fipsrelay.demo import certificates
+
+_QUICK = "http-1k-32,http-2m-4,tcp-1k-32,tcp-2m-4"
+_GROWTH = (32, 1000, 4000)
+_IDLE = 4000  # agent connections
+_INTAKES = 16
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, and return 0; 1 when something is missing or failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=2, help="length of one round")
+    parser.add_argument("--cells", default=",".join(CELLS))
+    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--quick", action="store_true", help="one round of one second, four cells, no growth")
+    parser.add_argument("--json", type=Path, help="also write the measurements there")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="renew performance.md and its plots there")
+    options = parser.parse_args(argv)
+    cells, peers = (_QUICK if options.quick else options.cells).split(","), options.peers.split(",")
+    if unknown := {*cells} - {*CELLS} | {*peers} - {*PEERS}:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join((*CELLS, *PEERS))}")
+    if missing := missing_packages():
+        print(f"benchmark: Debian's {' '.join(missing)} needed: apt-get install {' '.join(missing)}", file=sys.stderr)
+        return 1
+    rounds, seconds = (1, 1) if options.quick else (options.rounds, options.seconds)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        found = _measure([CELLS[name] for name in cells], peers, rounds, seconds, full=not options.quick)
+    except BenchmarkError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    if options.write:
+        report.write(options.write, found)
+    return 0
+
+
+def _measure(cells: Sequence[Cell], peers: Sequence[str], rounds: int, seconds: int, *, full: bool) -> dict[str, Any]:
+    versions = {"relay": f"fipsrelay {__version__}, Python {platform.python_version()}"}
+    versions.update({peer: version(peer) for peer in peers})
+    found: dict[str, Any] = {"machine": _machine(), "versions": versions, "rounds": rounds, "seconds": seconds}
+    with tempfile.TemporaryDirectory(prefix="fipsrelay-bench-") as name:
+        bench = Bench(Path(name), peers)
+        try:
+            bench.start()
+            found["cells"] = {cell.name: bench.cpu(cell, rounds, seconds) for cell in cells}
+            found["latency"] = bench.latency(rounds, seconds)
+            found["first_answer"] = bench.first_answer(rounds)
+            if full:
+                found["growth"] = {protocol: bench.growth(protocol) for protocol in ("http", "tcp")}
+                found["idle"] = bench.idle()
+            found["start"] = bench.starts(5 if full else 1)
+        finally:
+            bench.stop()
+    for line in report.idle_lines(found):
+        print(line, flush=True)
+    return found
+
+
+class Bench:
+    """The relay and the others, all running."""
+
+    def __init__(self, folder: Path, peers: Sequence[str]) -> None:
+        folder.chmod(0o755)
+        self._folder = folder
+        self._paths = certificates.write(folder, [HOST])
+        self._peers = peers
+        self._proxies: dict[str, Proxy] = {}
+
+    def start(self) -> None:
+        """Start them."""
+        sink = self._proxies["sink"] = start_sink(self._folder, self._paths)
+        self._sink = sink.ports["sink"]
+        self._proxies["relay"] = start_relay(self._folder, self._paths, self._sink)
+        for peer in self._peers:
+            self._proxies[peer] = start_peer(peer, self._folder, self._paths, self._sink)
+        self._measured = {name: proxy for name, proxy in self._proxies.items() if name != "sink"}
+
+    def stop(self) -> None:
+        """End them, the sink last."""
+        for proxy in reversed(self._proxies.values()):
+            proxy.stop()
+
+    def cpu(self, cell: Cell, rounds: int, seconds: int) -> dict[str, list[float]]:
+        """Microseconds of CPU time for each request, by proxy, of rounds that take turns."""
+        taken: dict[str, list[float]] = {name: [] for name in self._measured}
+        for proxy in self._measured.values():
+            load(cell, proxy.ports[cell.protocol], 1, self._folder)  # warms caches and the pools of connections
+        for _ in range(rounds):
+            for name, proxy in self._measured.items():
+                taken[name].append(self._round(cell, proxy, seconds))
+        for line in report.cell_lines(cell, taken):
+            print(line, flush=True)
+        return taken
+
+    def _round(self, cell: Cell, proxy: Proxy, seconds: int) -> float:
+        before = proxy.cpu()
+        requests = load(cell, proxy.ports[cell.protocol], seconds, self._folder).requests
+        return (proxy.cpu() - before) / requests * 1e6
+
+    def latency(self, rounds: int, seconds: int) -> dict[str, list[tuple[int, int]]]:
+        """Microseconds of p50 and p99 at one connection, by proxy, HTTP."""
+        taken: dict[str, list[tuple[int, int]]] = {name: [] for name in self._measured}
+        for _ in range(rounds):
+            for name, proxy in self._measured.items():
+                outcome = load(CELLS["http-1k-1"], proxy.ports["http"], seconds, self._folder)
+                taken[name].append((outcome.p50, outcome.p99))
+        for name, pairs in taken.items():
+            middle = [statistics.median(each) for each in zip(*pairs, strict=True)]
+            print(f"latency at 1 connection, {name}: p50 {middle[0]:.0f} µs, p99 {middle[1]:.0f} µs", flush=True)
+        return taken
+
+    def first_answer(self, rounds: int, times: int = 100) -> dict[str, list[float]]:
+        """Microseconds from a new agent connection to its first answer, by proxy and protocol, medians of rounds."""
+        taken: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            for name, proxy in self._measured.items():
+                for protocol in ("http", "tcp"):
+                    each = first_answers(proxy.ports[protocol], times)
+                    taken.setdefault(f"{name} {protocol}", []).append(statistics.median(each))
+        for name, values in taken.items():
+            print(f"new connection to first answer, {name}: {statistics.median(values):.0f} µs", flush=True)
+        return taken
+
+    def growth(self, protocol: str) -> dict[str, dict[int, list[float]]]:
+        """Microseconds for each request at so many connections, by proxy."""
+        taken: dict[str, dict[int, list[float]]] = {}
+        names = [name for name in ("relay", "haproxy") if name in self._measured]
+        for connections in _GROWTH:
+            cell = attrs.evolve(CELLS[f"{protocol}-1k-32"], connections=connections)
+            for name in names:
+                load(cell, self._measured[name].ports[protocol], 5 if connections > 32 else 1, self._folder)
+                values = [self._round(cell, self._measured[name], 3) for _ in range(3)]
+                taken.setdefault(name, {})[connections] = values
+                middle = statistics.median(values)
+                print(f"{protocol} at {connections} connections, {name}: {middle:.1f} µs/request", flush=True)
+        return taken
+
+    def idle(self) -> dict[str, float]:
+        """Bytes of an idle agent connection; resident bytes and share of a core of a relay with 16 intakes."""
+        proxy = self._fresh()
+        ask(proxy.ports["http"]).close()
+        before = proxy.memory()
+        agents = [ask(proxy.ports["http"]) for _ in range(_IDLE)]
+        each = (proxy.memory() - before) / len(agents)
+        for agent in agents:
+            agent.close()
+        proxy.stop()
+        proxy = self._fresh({f"intake-{place}": "http" for place in range(_INTAKES)})
+        time.sleep(5)
+        cpu = proxy.cpu()
+        time.sleep(30)
+        found = {"connection": each, "memory": proxy.memory(), "core": (proxy.cpu() - cpu) / 30}
+        proxy.stop()
+        return found
+
+    def starts(self, times: int) -> list[float]:
+        """Seconds from the program's start until its ports are open."""
+        found = []
+        for _ in range(times):
+            proxy = self._fresh()
+            found.append(proxy.started)
+            proxy.stop()
+        return found
+
+    def _fresh(self, protocols: Mapping[str, str] = {"http": "http"}) -> Proxy:
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        proxy = start_relay(folder, self._paths, self._sink, protocols)
+        self._proxies["fresh"] = proxy
+        return proxy
+
+
+def _machine() -> dict[str, str]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    return {"processor": f"{os.cpu_count()} × {model}", "kernel": platform.release(), "date": date.today().isoformat()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
