@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
-SUITE_PACKAGES := build-essential chromium chromium-driver haproxy nginx openssl python3-openssl slowhttptest squid systemd
+SUITE_PACKAGES := build-essential chromium chromium-driver haproxy libnginx-mod-stream nginx openssl python3-openssl slowhttptest squid systemd
 
 .PHONY: run test soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages missing-packages
 .DELETE_ON_ERROR:

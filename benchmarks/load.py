@@ -120,15 +120,19 @@ _REQUEST = f"POST /api/v2/series HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 102
 
 
 def ask(port: int) -> socket.socket:
-    """A connection that has had its answer to one request."""
-    sock = socket.create_connection(("127.0.0.1", port), timeout=20)
-    sock.sendall(_REQUEST)
+    """A connection that has had its answer to one request.
+
+    Raises:
+        BenchmarkError: there was no answer, or not 202.
+    """
     answer = b""
-    while b"\r\n\r\n" not in answer:
-        data = sock.recv(65536)
-        if not data:
-            raise BenchmarkError(f"port {port} closed the connection instead of an answer")
-        answer += data
+    try:
+        sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+        sock.sendall(_REQUEST)
+        while b"\r\n\r\n" not in answer and (data := sock.recv(65536)):
+            answer += data
+    except OSError as error:
+        raise BenchmarkError(f"port {port} does not answer: {error}") from error
     if not answer.startswith(b"HTTP/1.1 202 "):
         raise BenchmarkError(f"port {port} answered {answer[:60]!r}")
     return sock

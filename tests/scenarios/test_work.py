@@ -59,7 +59,7 @@ class WorkTests(Stage):
                 self.assertGreater(number, OTHERS, f"{name} has another name now")
 
     def test_http(self) -> None:
-        self.check(self.http_port, {"PYTHON": 46, "poll": 3})
+        self.check(self.http_port, {"PYTHON": 43, "poll": 3})
 
     def test_raw_tcp(self) -> None:
-        self.check(self.tcp_port, {"PYTHON": 29, "poll": 2})
+        self.check(self.tcp_port, {"PYTHON": 26.5, "poll": 2})
