@@ -84,15 +84,12 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n".join((*lines, "", *idle_lines(found)))
 
 
-def _growth_lines(growth: Mapping[str, Any]) -> Iterator[str]:
-    counts = [int(each) for each in next(iter(growth["http"].values()))]
-    yield "| µs for each request at … connections | " + " | ".join(f"{each:,}" for each in counts) + " |"
-    yield "|---" * (len(counts) + 1) + "|"
-    for protocol, by_name in growth.items():
-        for name, values in by_name.items():
-            first = statistics.median(next(iter(values.values())))
-            cells = [f"{spread(each)} ×{statistics.median(each) / first:.2f}" for each in values.values()]
-            yield f"| {name}, {protocol} | {' | '.join(cells)} |"
+def _growth_lines(growth: Mapping[Any, Sequence[float]]) -> Iterator[str]:
+    first = statistics.median(next(iter(growth.values())))
+    yield "| Connections, HTTP, 1 KB | relay, µs for each request | of that at the first |"
+    yield "|---|---|---|"
+    for connections, values in growth.items():
+        yield f"| {int(connections):,} | {spread(values)} | {statistics.median(values) / first:.2f} |"
 
 
 def renewed(document: str, measured: str) -> str:
@@ -144,15 +141,12 @@ def _plot_growth(file: Path, growth: Mapping[str, Any]) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for protocol, by_name in growth.items():
-        for name, values in by_name.items():
-            middles = [statistics.median(each) for each in values.values()]
-            axes.plot([int(each) for each in values], middles, marker="o", label=f"{name}, {protocol}")
+    middles = [statistics.median(each) for each in growth.values()]
+    axes.plot([int(each) for each in growth], middles, marker="o")
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("connections")
-    axes.set_ylabel("CPU time for each request, µs")
-    axes.legend()
+    axes.set_ylabel("the relay's CPU time for each request, µs")
     _save(figure, file)
 
 

@@ -53,40 +53,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"benchmark: Debian's {' '.join(missing)} needed: apt-get install {' '.join(missing)}", file=sys.stderr)
         return 1
     rounds, seconds = (1, 1) if options.quick else (options.rounds, options.seconds)
+    found: dict[str, Any] = {"machine": _machine(), "rounds": rounds, "seconds": seconds}
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        found = _measure([CELLS[name] for name in cells], peers, rounds, seconds, full=not options.quick)
+        _measure(found, [CELLS[name] for name in cells], peers, full=not options.quick)
     except BenchmarkError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    finally:
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1) + "\n")
     if options.write:
         report.write(options.write, found)
     return 0
 
 
-def _measure(cells: Sequence[Cell], peers: Sequence[str], rounds: int, seconds: int, *, full: bool) -> dict[str, Any]:
+def _measure(found: dict[str, Any], cells: Sequence[Cell], peers: Sequence[str], *, full: bool) -> None:
+    rounds, seconds = found["rounds"], found["seconds"]
     versions = {"relay": f"fipsrelay {__version__}, Python {platform.python_version()}"}
     versions.update({peer: version(peer) for peer in peers})
-    found: dict[str, Any] = {"machine": _machine(), "versions": versions, "rounds": rounds, "seconds": seconds}
+    found.update(versions=versions, cells={})
     with tempfile.TemporaryDirectory(prefix="fipsrelay-bench-") as name:
         bench = Bench(Path(name), peers)
         try:
             bench.start()
-            found["cells"] = {cell.name: bench.cpu(cell, rounds, seconds) for cell in cells}
+            for cell in cells:
+                found["cells"][cell.name] = bench.cpu(cell, rounds, seconds)
             found["latency"] = bench.latency(rounds, seconds)
             found["first_answer"] = bench.first_answer(rounds)
             if full:
-                found["growth"] = {protocol: bench.growth(protocol) for protocol in ("http", "tcp")}
+                found["growth"] = bench.growth()
                 found["idle"] = bench.idle()
             found["start"] = bench.starts(5 if full else 1)
         finally:
             bench.stop()
     for line in report.idle_lines(found):
         print(line, flush=True)
-    return found
 
 
 class Bench:
@@ -154,18 +157,16 @@ class Bench:
             print(f"new connection to first answer, {name}: {statistics.median(values):.0f} µs", flush=True)
         return taken
 
-    def growth(self, protocol: str) -> dict[str, dict[int, list[float]]]:
-        """Microseconds for each request at so many connections, by proxy."""
-        taken: dict[str, dict[int, list[float]]] = {}
-        names = [name for name in ("relay", "haproxy") if name in self._measured]
+    def growth(self) -> dict[int, list[float]]:
+        """Microseconds of the relay for each request at so many connections, HTTP, by their number."""
+        taken: dict[int, list[float]] = {}
+        proxy = self._fresh()
         for connections in _GROWTH:
-            cell = attrs.evolve(CELLS[f"{protocol}-1k-32"], connections=connections)
-            for name in names:
-                load(cell, self._measured[name].ports[protocol], 5 if connections > 32 else 1, self._folder)
-                values = [self._round(cell, self._measured[name], 3) for _ in range(3)]
-                taken.setdefault(name, {})[connections] = values
-                middle = statistics.median(values)
-                print(f"{protocol} at {connections} connections, {name}: {middle:.1f} µs/request", flush=True)
+            cell = attrs.evolve(CELLS["http-1k-32"], connections=connections)
+            load(cell, proxy.ports["http"], 10 if connections > 32 else 1, self._folder)
+            values = taken[connections] = [self._round(cell, proxy, 3) for _ in range(5)]
+            print(f"at {connections} connections: {report.spread(values)} µs/request", flush=True)
+        proxy.stop()
         return taken
 
     def idle(self) -> dict[str, float]:

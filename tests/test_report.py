@@ -23,7 +23,7 @@ class ReportTests(SynchronousTestCase):
             "cells": {"http-1k-32": TAKEN, "tcp-2m-4": TAKEN},
             "latency": {name: [(100, 900), (300, 700), (200, 800)] for name in names},
             "first_answer": {f"{name} {protocol}": [50.0, 70.0] for name in names for protocol in ("http", "tcp")},
-            "growth": {each: {"relay": {"32": [20.0], "1000": [30.0]}} for each in ("http", "tcp")},
+            "growth": {"32": [20.0], "1000": [30.0]},
             "idle": {"connection": 10240, "memory": 40_000_000, "core": 0.0012},
             "start": [0.5, 0.7, 0.6],
         }
@@ -53,7 +53,7 @@ class ReportTests(SynchronousTestCase):
             "| | relay | one | two | relay / best |",
             "| http-1k-32 | 20.0 (10.0-30.0) | 20.0 (15.0-40.0) | 20.0 (10.0-60.0) | **2.00 (0.50-2.00)** |",
             "| p99, µs | 800 (700-900) |",
-            "| relay, http | 20.0 (20.0-20.0) ×1.00 | 30.0 (30.0-30.0) ×1.50 |",
+            "| 1,000 | 30.0 (30.0-30.0) | 1.50 |",
             "10.0 KB resident",
             "40.0 MB resident, 0.12% of a core",
             "0.60 (0.50-0.70) s",
