@@ -132,7 +132,7 @@ def _plot_cells(file: Path, found: Mapping[str, Any]) -> None:
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xticks([at + 0.4 - width / 2 for at in range(len(cells))], cells, rotation=30, ha="right")
     axes.set_ylabel("CPU time for each request,\nas a multiple of the best peer's")
-    axes.legend(fontsize="small", ncols=3)
+    figure.legend(loc="outside upper center", fontsize="small", ncols=len(names))
     _save(figure, file)
 
 
