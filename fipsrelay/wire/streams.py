@@ -185,9 +185,11 @@ class Stream:
     def _keep(self, data: bytes | memoryview) -> bool:
         """Keep unsent bytes: a view of the shared buffer would not survive, so it is copied."""
         if self.is_open:
-            if not self.unsent:
+            if self.unsent:
+                self._kept = b"".join((self._kept, data))
+            else:
+                self._kept = bytes(data)
                 self._reactor.addWriter(self)
-            self._kept = b"".join((self._kept, data))
             self.unsent = len(self._kept)
         return False
 
