@@ -206,7 +206,8 @@ class Bench:
 def _machine() -> dict[str, str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-    return {"processor": f"{os.cpu_count()} × {model}", "kernel": platform.release().partition("-")[0], "date": date.today().isoformat()}
+    kernel = platform.release().partition("-")[0]
+    return {"processor": f"{os.cpu_count()} × {model}", "kernel": kernel, "date": date.today().isoformat()}
 
 
 if __name__ == "__main__":
