@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -125,16 +126,19 @@ def ask(port: int) -> socket.socket:
     Raises:
         BenchmarkError: there was no answer, or not 202.
     """
-    answer = b""
     try:
         sock = socket.create_connection(("127.0.0.1", port), timeout=20)
-        sock.sendall(_REQUEST)
-        while b"\r\n\r\n" not in answer and (data := sock.recv(65536)):
-            answer += data
+        with contextlib.ExitStack() as failed:
+            failed.callback(sock.close)
+            sock.sendall(_REQUEST)
+            answer = b""
+            while b"\r\n\r\n" not in answer and (data := sock.recv(65536)):
+                answer += data
+            if not answer.startswith(b"HTTP/1.1 202 "):
+                raise BenchmarkError(f"port {port} answered {answer[:60]!r}")
+            failed.pop_all()
     except OSError as error:
         raise BenchmarkError(f"port {port} does not answer: {error}") from error
-    if not answer.startswith(b"HTTP/1.1 202 "):
-        raise BenchmarkError(f"port {port} answered {answer[:60]!r}")
     return sock
 
 
