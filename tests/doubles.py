@@ -78,6 +78,7 @@ class FakeStream:
         how: None while open, then ``closed``, ``aborted``, ``reset`` or ``lost``.
         late: bytes that were written after the end.
         quiet: nothing has arrived of which it has not told.
+        promised: the last write said that another follows at once.
         keeper: is told when it has been closed.
     """
 
@@ -89,6 +90,7 @@ class FakeStream:
         self.quiet = True
         self.sent = bytearray()
         self.blocked = False
+        self.promised = False
         self.breaks = False
         self.ended = False
         self.how: str | None = None
@@ -117,7 +119,8 @@ class FakeStream:
     def pause(self) -> None:
         self.reading = False
 
-    def write(self, data: bytes | memoryview) -> bool:
+    def write(self, data: bytes | memoryview, more: bool = False) -> bool:
+        self.promised = more
         if self.how is not None:
             self.late += bytes(data)
             return False

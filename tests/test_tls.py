@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -99,10 +100,10 @@ class TlsStreams(Folders):
         self.user = Recorder(lambda name: self.reactions.get(name, lambda: None)())
         self.stream, self.peer = self.pair()
 
-    def pair(self) -> tuple[TlsStream, Peer]:
+    def pair(self, kind: type[socket.socket] = socket.socket, size: int = BUFFER) -> tuple[TlsStream, Peer]:
         with small_server() as listener:
-            sock = socket.socket()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            sock = kind()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
             sock.setblocking(False)
             sock.connect_ex(listener.getsockname())
             raw, _ = listener.accept()
@@ -331,6 +332,83 @@ class ReadTests(TlsStreams):
             self.assertTrue(self.stream.is_quiet())
             arrive(self.peer)
             self.assertFalse(self.stream.is_quiet())
+
+
+class Reno(socket.socket):
+    """Whatever this machine's default is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class Paced(Reno):
+    """Looks as if its congestion control were BBR, which not every kernel has."""
+
+    def getsockopt(self, level: int, name: int, size: int = 0) -> Any:
+        if (level, name) == (socket.IPPROTO_TCP, socket.TCP_CONGESTION):
+            return b"bbr".ljust(size, b"\0")
+        return super().getsockopt(level, name, size)
+
+
+class SegmentTests(TlsStreams):
+    """What leaves together."""
+
+    def start(self, kind: type[socket.socket]) -> None:
+        self.stream, self.peer = self.pair(kind, 1 << 20)
+        self.shake_hands()
+
+    def segments(self, *pieces: bytes) -> int:
+        """Of the kernel, for pieces of which all but the last one have more behind them."""
+        before = self.sent()
+        for place, piece in enumerate(pieces, 1):
+            self.assertTrue(self.stream.write(piece, more=place < len(pieces)))
+        self.assertEqual(self.stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK), 0)
+        self.reactor.run(lambda: self.peer.data == b"".join(pieces), self.peer.read)
+        self.peer.data.clear()
+        return self.sent() - before
+
+    def sent(self) -> int:
+        """tcpi_data_segs_out of linux/tcp.h."""
+        number = struct.unpack_from("I", self.stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), 156)[
+            0
+        ]
+        assert isinstance(number, int)
+        return number
+
+    def test_records(self) -> None:
+        self.start(Reno)
+        self.assertLess(self.segments(bytes(3 * RECORD)), 3)
+        self.assertEqual(self.segments(b"alone"), 1)
+
+    def test_more(self) -> None:
+        """The last write lets all go, whatever its length."""
+        self.start(Reno)
+        self.assertEqual(self.segments(b"head", b"body"), 1)
+        self.assertEqual(self.segments(b"head", b"", b"middle", b"end"), 1)
+        self.assertLess(self.segments(b"head", bytes(3 * RECORD)), 3)
+        self.assertEqual(self.segments(b"alone"), 1)
+
+    def test_kept(self) -> None:
+        """What the kernel does not take is not held back either."""
+        self.start(Reno)
+        self.stream.write(b"head", more=True)
+        written = b"head" + self.fill()
+        self.reactor.run(lambda: self.peer.data == written, self.peer.read)
+        self.peer.data.clear()
+        self.assertEqual(self.segments(b"alone"), 1)
+
+    def test_peer_is_gone(self) -> None:
+        self.start(Reno)
+        reset(self.peer.raw)
+        self.assertFalse(self.stream.write(bytes(3 * RECORD)))
+        self.assertEqual(self.user.events, ["lost"])
+
+    def test_paced(self) -> None:
+        """The kernel sends each at its time, and is not told to wait."""
+        self.start(Paced)
+        self.assertEqual(self.segments(b"head", b"body"), 2)
 
 
 class WriteTests(TlsStreams):

@@ -274,14 +274,17 @@ class Exchange:
             self._unsent = False
             return end
         self._body = body_of(length)
-        self._send_first(upstream, self._head)
+        self._send_first(upstream, self._head, more=length > 0 and position < len(view))
         return position
 
-    def _send_first(self, upstream: TlsStream, data: bytes) -> None:
-        """Send what begins a request, and keep it as far as it may have to be sent again."""
+    def _send_first(self, upstream: TlsStream, data: bytes, more: bool = False) -> None:
+        """Send what begins a request, and keep it as far as it may have to be sent again.
+
+        With ``more`` some of the body is here, and follows at once.
+        """
         self._sent = data
         self._unsent = len(data) <= RECORD
-        self._write(upstream, data)
+        self._write(upstream, data, more)
         self._unsent = False
         request = self._request
         if self._body is not None and self._upstream is upstream and request is not None:
@@ -336,7 +339,7 @@ class Exchange:
             self._keep(data)
         self._write(upstream, data)
 
-    def _write(self, upstream: TlsStream, data: bytes | memoryview) -> None:
+    def _write(self, upstream: TlsStream, data: bytes | memoryview, more: bool = False) -> None:
         """Send to the upstream; a slow one pauses the agent."""
         if self._body is None:
             self.deadline = self._now() + self._timeouts.answer
@@ -345,7 +348,7 @@ class Exchange:
                 self._settle()
         else:
             self.deadline = self._now() + self._timeouts.body
-            if not upstream.write(data) and self._upstream is not None:
+            if not upstream.write(data, more) and self._upstream is not None:
                 self._agent.pause()
 
     # -- the upstream connection

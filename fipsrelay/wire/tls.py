@@ -18,6 +18,7 @@ from OpenSSL._util import ffi, lib
 from fipsrelay.wire.streams import READ_ROUNDS, ReadBuffer, Stream
 
 RECORD = 16384  # the largest TLS record, RFC 8446 §5.1
+_PACED = b"bbr"
 
 _from_buffer = ffi.from_buffer
 _SSL_read = lib.SSL_read
@@ -27,6 +28,11 @@ _SSL_get_error = lib.SSL_get_error
 _WANT_READ = lib.SSL_ERROR_WANT_READ
 _WANT_WRITE = lib.SSL_ERROR_WANT_WRITE
 _ZERO_RETURN = lib.SSL_ERROR_ZERO_RETURN
+
+
+def is_paced(sock: socket.socket) -> bool:
+    """Whether the kernel paces what a TCP socket sends: it is not corked then, for that would cost more."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).startswith(_PACED)
 
 
 class Connector(Protocol):
@@ -70,6 +76,9 @@ class TlsStream(Stream):
         lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
         # What was kept of a write is written again from another place, which older versions of pyOpenSSL forbid.
         lib.SSL_set_mode(self._ssl, lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER)
+        self._setsockopt = sock.setsockopt
+        self._corks = not is_paced(sock)
+        self._corked = False
         self.name = ""
         self.keeper: Any = None
         self._arrivals = select.poll()
@@ -91,13 +100,24 @@ class TlsStream(Stream):
             self._read_later()
         super().resume()
 
-    def write(self, data: bytes | memoryview) -> bool:
-        """See ``Stream``."""
+    def write(self, data: bytes | memoryview, more: bool = False) -> bool:
+        """See ``Stream``. With ``more`` another write follows at once, and this one may wait for it.
+
+        OpenSSL hands each record to the kernel by itself. While the socket is corked, they leave in full segments.
+        """
         if self.unsent or not self.is_open:
             return self._keep(data)
-        if not data:
+        size = len(data)
+        if not size:
             return True  # SSL_write of nothing is undefined
-        sent = _SSL_write(self._ssl, data if type(data) is bytes else _from_buffer(data), len(data))
+        corked = self._corked
+        if (size > RECORD or more) and not corked and self._corks:
+            self._setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            self._corked = corked = True
+        sent = _SSL_write(self._ssl, data if type(data) is bytes else _from_buffer(data), size)
+        if corked and not more:
+            self._setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+            self._corked = False
         if sent > 0:
             return True
         code = _SSL_get_error(self._ssl, sent)
