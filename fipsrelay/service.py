@@ -215,7 +215,7 @@ class Relay(Stages):
             config.log.level == "debug",
             self._origin,
         )
-        self._intakes.addService(Intake(frontend, sockets, self._means.buffer, self._room, self._reactor))
+        self._intakes.addService(Intake(frontend, sockets, self._means.buffers, self._room, self._reactor))
 
     def _frontends(self) -> list[Frontend]:
         return [intake.frontend for intake in self._intakes]

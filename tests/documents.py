@@ -15,7 +15,7 @@ from fipsrelay.upstream.backend import Backend
 from fipsrelay.upstream.cluster import Cluster
 from fipsrelay.upstream.connect import Means
 from fipsrelay.wire.deadlines import Deadlines
-from fipsrelay.wire.streams import ReadBuffer
+from fipsrelay.wire.streams import Buffers
 from tests.doubles import FakeStream, Reactor
 
 NOTHING: Any = None
@@ -77,7 +77,7 @@ class Relay:
 
 def _backends() -> dict[str, Backend]:
     reactor = Reactor()
-    means = Means(reactor, ReadBuffer(16), Deadlines(reactor, 0.5), NOTHING, SP800_52, Timeouts(), NOTHING)
+    means = Means(reactor, Buffers(16), Deadlines(reactor, 0.5), NOTHING, SP800_52, Timeouts(), NOTHING)
     addresses = ("192.0.2.1", "2001:db8::1", "192.0.2.3")
     cluster = Cluster("up.example.com", 443, addresses, None, means, Probes(enabled=False), NOTHING)
     cluster.start()

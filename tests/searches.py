@@ -18,7 +18,7 @@ from fipsrelay.upstream.names import Names
 from fipsrelay.upstream.search import RETRIES, Search
 from fipsrelay.upstream.server import Server
 from fipsrelay.wire.deadlines import Deadlines
-from fipsrelay.wire.streams import ReadBuffer
+from fipsrelay.wire.streams import Buffers
 from tests.doubles import FakeStream, Reactor
 
 HOST = "intake.example"
@@ -156,7 +156,7 @@ class Searches(SynchronousTestCase):
         self.deadlines.start()
         self.questions: list[Deferred[tuple[str, ...]]] = []
         self.names = Names(self.reactor, self.resolve, 30, lambda: 0.5)
-        buffer, context = ReadBuffer(16), cast(Any, None)
+        buffer, context = Buffers(16), cast(Any, None)
         self.means = PlayedMeans(self.reactor, buffer, self.deadlines, context, SP800_52, TIMEOUTS, self.names)
         self.callers: list[Caller] = []
         self.servers: list[Server] = []  # all that there ever were

@@ -23,7 +23,7 @@ from fipsrelay.errors import MessageError, UpstreamError
 from fipsrelay.upstream.connect import Attempt, Gateway, Means, Place, describe
 from fipsrelay.upstream.names import Names
 from fipsrelay.wire.deadlines import Deadlines
-from fipsrelay.wire.streams import ReadBuffer, label
+from fipsrelay.wire.streams import Buffers, label
 from fipsrelay.wire.tls import TlsStream
 from tests.doubles import Reactor
 from tests.folders import Folders
@@ -110,7 +110,7 @@ class Attempts(Folders):
         self.server_context.use_certificate_chain_file(str(self.paths.certificate))
         self.server_context.use_privatekey_file(str(self.paths.key))
         tls_context = tls_context or context.build(str(self.paths.authority), self.policy)
-        return Means(self.reactor, ReadBuffer(), self.deadlines, tls_context, self.policy, Timeouts(), self.names)
+        return Means(self.reactor, Buffers(), self.deadlines, tls_context, self.policy, Timeouts(), self.names)
 
     def start(
         self,

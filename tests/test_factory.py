@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fipsrelay.relay.bridge import Bridge
 from fipsrelay.relay.exchange import Exchange
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
-from fipsrelay.wire.streams import PlainStream, ReadBuffer
+from fipsrelay.wire.streams import Buffers, PlainStream
 from tests.doubles import Port
 
 
@@ -29,7 +29,7 @@ class ListenTests(SynchronousTestCase):
             sock.setblocking(False)
             self.address = sock.getsockname()
             self.listening = listen(
-                self.port.reactor, sock, ProxyFactory(self.port.frontend), ReadBuffer(16), self.port.room
+                self.port.reactor, sock, ProxyFactory(self.port.frontend), Buffers(16), self.port.room
             )
         self.addCleanup(self.listening.connectionLost, None)
 

@@ -19,7 +19,7 @@ from fipsrelay.upstream.health import Health
 from fipsrelay.upstream.probe import Probe
 from fipsrelay.upstream.server import Server
 from fipsrelay.wire.deadlines import Deadlines
-from fipsrelay.wire.streams import ReadBuffer
+from fipsrelay.wire.streams import Buffers
 from tests.doubles import FakeStream, Reactor
 from tests.searches import TICK, Played, PlayedMeans
 
@@ -49,7 +49,7 @@ class Probes(SynchronousTestCase):
         self.chance = 0.5
         self.told: list[tuple[float, str | None]] = []
         none = cast(Any, None)
-        self.means = PlayedMeans(self.reactor, ReadBuffer(16), self.deadlines, none, SP800_52, TIMEOUTS, none)
+        self.means = PlayedMeans(self.reactor, Buffers(16), self.deadlines, none, SP800_52, TIMEOUTS, none)
         self.make(self.means)
 
     def make(self, means: Means, port: int = 443, interval: float = INTERVAL) -> None:
@@ -287,7 +287,7 @@ class RealTests(Probes):
         self.addCleanup(self.listener.close)
         none = cast(Any, None)
         tls_context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        real = Means(self.reactor, ReadBuffer(), self.deadlines, tls_context, SP800_52, TIMEOUTS, none)
+        real = Means(self.reactor, Buffers(), self.deadlines, tls_context, SP800_52, TIMEOUTS, none)
         self.make(real, self.listener.getsockname()[1])
         self.deadlines.start()
         self.probe.start()

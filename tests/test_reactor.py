@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.wire.reactor import RelayReactor, deliver
-from fipsrelay.wire.streams import PlainStream, ReadBuffer
+from fipsrelay.wire.streams import Buffers, PlainStream
 from tests.doubles import Recorder
 
 
@@ -71,7 +71,7 @@ class ReactorTests(SynchronousTestCase):
         ours.setblocking(False)
         theirs.settimeout(10)
         self.addCleanup(theirs.close)
-        stream = PlainStream(ours, self.reactor, ReadBuffer())
+        stream = PlainStream(ours, self.reactor, Buffers())
         self.addCleanup(stream.abort)
         stream.user = user
         stream.resume()
@@ -135,7 +135,7 @@ class ReactorTests(SynchronousTestCase):
             peer, _ = listener.accept()
         ours.setblocking(False)
         user = Recorder()
-        stream = PlainStream(ours, self.reactor, ReadBuffer())
+        stream = PlainStream(ours, self.reactor, Buffers())
         self.addCleanup(stream.abort)
         stream.user = user
         while stream.write(bytes(65536)):

@@ -13,7 +13,7 @@ from fipsrelay.upstream.health import Health
 from fipsrelay.upstream.reserve import Reserve
 from fipsrelay.upstream.server import Server
 from fipsrelay.wire.deadlines import NEVER, Deadlines
-from fipsrelay.wire.streams import ReadBuffer
+from fipsrelay.wire.streams import Buffers
 from tests.doubles import FakeStream, Reactor
 
 ADDRESS = "192.0.2.7"
@@ -39,7 +39,7 @@ class Servers(SynchronousTestCase):
     def make(self, address: str) -> Server:
         none = cast(Any, None)
         timeouts = Timeouts(upstream_keep_alive=KEEP_ALIVE)
-        means = Means(self.reactor, ReadBuffer(16), self.deadlines, none, SP800_52, timeouts, none, self.reserve)
+        means = Means(self.reactor, Buffers(16), self.deadlines, none, SP800_52, timeouts, none, self.reserve)
         place = Place("intake.example", 443, address)
         return Server(2, place, Health(3, 1, self.reactor.seconds()), means, self.answered.append)
 

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.wire.reactor import RelayReactor
-from fipsrelay.wire.streams import READ_ROUNDS, PlainStream, ReadBuffer
+from fipsrelay.wire.streams import READ_ROUNDS, Buffers, PlainStream
 from tests.doubles import Reactor, Recorder
 
 TIMEOUT = 10.0
@@ -84,7 +84,7 @@ class PlainStreams(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = Reactor()
-        self.buffer = ReadBuffer(self.size)
+        self.buffer = Buffers(self.size)
         ours, self.peer = tcp_pair()
         self.addCleanup(self.peer.close)
         self.stream = PlainStream(ours, self.reactor, self.buffer)
@@ -395,7 +395,7 @@ class ConnectingTests(SynchronousTestCase):
         self.addCleanup(self.listener.close)
 
     def write(self, reactor: Any) -> tuple[PlainStream, Recorder]:
-        stream = PlainStream(connecting(self.listener), reactor, ReadBuffer())
+        stream = PlainStream(connecting(self.listener), reactor, Buffers())
         self.addCleanup(stream.abort)
         stream.user = user = Recorder()
         self.assertFalse(stream.write(b"one"))

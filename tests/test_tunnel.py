@@ -18,7 +18,7 @@ from fipsrelay import __version__
 from fipsrelay.errors import MessageError
 from fipsrelay.upstream.tunnel import Tunnel, authorization
 from fipsrelay.wire.reactor import RelayReactor
-from fipsrelay.wire.streams import ReadBuffer
+from fipsrelay.wire.streams import Buffers
 from tests.doubles import Reactor
 from tests.test_streams import TIMEOUT, connecting, full_server, receive, reset
 
@@ -102,7 +102,7 @@ class Tunnels(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = Reactor()
-        self.buffer = ReadBuffer()
+        self.buffer = Buffers()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listener.close)
         self.user = User()

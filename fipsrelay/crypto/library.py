@@ -38,6 +38,10 @@ _SIGNATURES: Mapping[str, tuple[type, ...]] = {
     "EVP_KDF_fetch": (_P, _P, _S, _S),
     "EVP_KEYEXCH_fetch": (_P, _P, _S, _S),
     "EVP_SIGNATURE_fetch": (_P, _P, _S, _S),
+    "BIO_ctrl": (_L, _P, _I, _L, _P),
+    "BIO_up_ref": (_I, _P),
+    "SSL_get_rbio": (_P, _P),
+    "SSL_set0_wbio": (None, _P, _P),  # type: ignore[dict-item]
     "SSL_ctrl": (_L, _P, _I, _L, _P),
     "SSL_CTX_ctrl": (_L, _P, _I, _L, _P),
     "SSL_group_to_name": (_S, _P, _I),
@@ -54,6 +58,7 @@ class Library:
     """
 
     def __init__(self, addresses: Mapping[str, int]) -> None:
+        self._addresses = addresses
         self._functions = {
             name: ctypes.CFUNCTYPE(*signature)(addresses[name]) for name, signature in _SIGNATURES.items()
         }
@@ -61,6 +66,10 @@ class Library:
     def call(self, name: str, *arguments: object) -> object:
         """Call ``name``; see ``_SIGNATURES``."""
         return self._functions[name](*arguments)
+
+    def address(self, name: str) -> int:
+        """Of ``name``, for bindings that are faster than ctypes."""
+        return self._addresses[name]
 
     def number(self, name: str, *arguments: object) -> int:
         """``call`` of what gives a number."""

@@ -18,7 +18,7 @@ from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
 from fipsrelay.relay.welcome import Welcome
 from fipsrelay.upstream.reserve import EXHAUSTED
-from fipsrelay.wire.streams import PlainStream, ReadBuffer, Stream
+from fipsrelay.wire.streams import Buffers, PlainStream, Stream
 from fipsrelay.wire.tls import TlsStream
 
 _ACCEPTS = 100  # at most, before other events have their turn
@@ -41,21 +41,21 @@ class ProxyFactory(Factory):
         served = Bridge(frontend) if frontend.intake.protocol == "tcp" else Exchange(frontend)
         return served if frontend.tls is None else Welcome(frontend, served)
 
-    def stream(self, sock: socket.socket, reactor: Any, buffer: ReadBuffer) -> Stream:
+    def stream(self, sock: socket.socket, reactor: Any, buffers: Buffers) -> Stream:
         """The kind of stream that this takes."""
         tls = self.frontend.tls
-        return PlainStream(sock, reactor, buffer) if tls is None else TlsStream(sock, reactor, buffer, tls, None)
+        return PlainStream(sock, reactor, buffers) if tls is None else TlsStream(sock, reactor, buffers, tls, None)
 
 
 class IntakePort(Port):
     """A listening socket whose connections are our streams instead of Twisted's transports.
 
     Attributes:
-        buffer: what its streams read into.
+        buffers: of its streams.
         room: of the process.
     """
 
-    buffer: ReadBuffer
+    buffers: Buffers
     factory: Any
     room: Room
 
@@ -82,7 +82,7 @@ class IntakePort(Port):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = self.factory.buildProtocol(None)
             try:
-                connection.makeConnection(self.factory.stream(sock, self.reactor, self.buffer))
+                connection.makeConnection(self.factory.stream(sock, self.reactor, self.buffers))
             except Exception:
                 _log.failure("Unexpected error at the beginning of a connection; it is closed")
                 connection.abort()
@@ -94,10 +94,10 @@ class IntakePort(Port):
         return bool(queue.poll(0))
 
 
-def listen(reactor: Any, sock: socket.socket, factory: ProxyFactory, buffer: ReadBuffer, room: Room) -> IntakePort:
+def listen(reactor: Any, sock: socket.socket, factory: ProxyFactory, buffers: Buffers, room: Room) -> IntakePort:
     """Serve an intake on a socket that is bound and listening; the socket is duplicated."""
     port: IntakePort = IntakePort._fromListeningDescriptor(reactor, sock.fileno(), sock.family, factory)
-    port.buffer = buffer
+    port.buffers = buffers
     port.room = room
     room.ports.append(port)
     port.startListening()

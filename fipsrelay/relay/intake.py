@@ -15,7 +15,7 @@ from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
 from fipsrelay.relay.sockets import stop_listening
-from fipsrelay.wire.streams import ReadBuffer
+from fipsrelay.wire.streams import Buffers
 
 _log = Logger()
 
@@ -26,7 +26,7 @@ class Intake(Service):
     Args:
         frontend: what its connections share.
         sockets: bound and listening.
-        buffer, room: of the process.
+        buffers, room: of the process.
         reactor: Twisted's.
 
     Attributes:
@@ -34,12 +34,12 @@ class Intake(Service):
     """
 
     def __init__(
-        self, frontend: Frontend, sockets: Sequence[socket.socket], buffer: ReadBuffer, room: Room, reactor: Any
+        self, frontend: Frontend, sockets: Sequence[socket.socket], buffers: Buffers, room: Room, reactor: Any
     ) -> None:
         self.setName(frontend.intake.name)
         self.frontend = frontend
         self._sockets = sockets
-        self._buffer = buffer
+        self._buffers = buffers
         self._room = room
         self._reactor = reactor
         self._ports: list[IntakePort] = []
@@ -49,7 +49,7 @@ class Intake(Service):
         super().startService()
         factory = ProxyFactory(self.frontend)
         for sock in self._sockets:
-            self._ports.append(listen(self._reactor, sock, factory, self._buffer, self._room))
+            self._ports.append(listen(self._reactor, sock, factory, self._buffers, self._room))
             sock.close()
 
     def stopService(self) -> Deferred[None]:

@@ -19,7 +19,7 @@ from fipsrelay.upstream.names import Names
 from fipsrelay.upstream.reserve import Reserve
 from fipsrelay.upstream.tunnel import Tunnel
 from fipsrelay.wire.deadlines import NEVER, Deadlines
-from fipsrelay.wire.streams import ReadBuffer, label
+from fipsrelay.wire.streams import Buffers, label
 from fipsrelay.wire.tls import TlsStream
 
 
@@ -29,7 +29,7 @@ class Means:
 
     Attributes:
         reactor: Twisted's.
-        buffer: the reactor's read buffer.
+        buffers: the reactor's.
         deadlines: who watches the time.
         context: OpenSSL context with the policy.
         policy: what handshakes are judged by.
@@ -39,7 +39,7 @@ class Means:
     """
 
     reactor: Any
-    buffer: ReadBuffer
+    buffers: Buffers
     deadlines: Deadlines
     context: SSL.Context
     policy: Policy
@@ -258,14 +258,14 @@ class Attempt:
             self.tunnel_lost(reason) if gateway else self.stream_lost(reason)
         elif gateway:
             means, target = self._means, str(self._place).encode("ascii")
-            self._tunnel = Tunnel(sock, means.reactor, means.buffer, target, gateway.authorization, self)
+            self._tunnel = Tunnel(sock, means.reactor, means.buffers, target, gateway.authorization, self)
             self._tunnel.start()
         else:
             self._shake(sock)
 
     def _shake(self, sock: socket.socket) -> None:
         means = self._means
-        self._stream = TlsStream(sock, means.reactor, means.buffer, means.context, self._place.host.encode("ascii"))
+        self._stream = TlsStream(sock, means.reactor, means.buffers, means.context, self._place.host.encode("ascii"))
         if means.policy.stapled:
             self._stream.connection.request_ocsp()
         self._stream.start(self)

@@ -13,7 +13,7 @@ from fipsrelay.upstream import resolve
 from fipsrelay.upstream.connect import Means
 from fipsrelay.upstream.names import Names
 from fipsrelay.wire.deadlines import Deadlines
-from fipsrelay.wire.streams import ReadBuffer
+from fipsrelay.wire.streams import Buffers
 
 _SWEEP = 0.5  # seconds
 
@@ -31,4 +31,4 @@ def prepare(config: Config, context: SSL.Context, policy: Policy, reactor: Any, 
     servers = config.resolver.nameservers
     ask = resolve.nameservers(reactor, servers) if servers else resolve.system(reactor)
     names = Names(reactor, ask, config.resolver.refresh, chance)
-    return Means(reactor, ReadBuffer(), Deadlines(reactor, _SWEEP), context, policy, config.timeouts, names)
+    return Means(reactor, Buffers(), Deadlines(reactor, _SWEEP), context, policy, config.timeouts, names)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from fipsrelay import __version__
 from fipsrelay.errors import MessageError
 from fipsrelay.wire.heads import HeadReader
-from fipsrelay.wire.streams import PlainStream, ReadBuffer
+from fipsrelay.wire.streams import Buffers, PlainStream
 
 _HEAD_SIZE = 16 * 1024
 _REASON = 60
@@ -47,7 +47,7 @@ class Tunnel:
 
     Args:
         sock: non-blocking, whose ``connect`` to the proxy has been begun; ours until ``tunnel_ready``.
-        reactor, buffer: as in ``wire.streams``.
+        reactor, buffers: as in ``wire.streams``.
         target: ``host:port``.
         credentials: the value of Proxy-Authorization, or None.
         user: is told.
@@ -57,12 +57,12 @@ class Tunnel:
         self,
         sock: socket.socket,
         reactor: Any,
-        buffer: ReadBuffer,
+        buffers: Buffers,
         target: bytes,
         credentials: bytes | None,
         user: TunnelUser,
     ) -> None:
-        self._stream = PlainStream(sock, reactor, buffer)
+        self._stream = PlainStream(sock, reactor, buffers)
         self._stream.user = self
         self._user = user
         self._answer = HeadReader(_HEAD_SIZE)

@@ -19,6 +19,8 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from fipsrelay.wire.records import Records
+
 READ_SIZE = 128 * 1024
 READ_ROUNDS = 8
 
@@ -28,10 +30,18 @@ def label(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class ReadBuffer:
-    """The one buffer that every stream of a reactor reads into. What lies in it is gone when the callback returns."""
+class Buffers:
+    """What all streams of a reactor share.
+
+    Args:
+        size: bytes of the one buffer that they read into. What lies in it is gone when the callback returns.
+
+    Attributes:
+        records: what TLS streams write to.
+    """
 
     def __init__(self, size: int = READ_SIZE) -> None:
+        self.records = Records()
         self.size = size
         self.data = bytearray(size)
         self.view = memoryview(self.data)
@@ -61,7 +71,7 @@ class Stream:
     Args:
         sock: non-blocking, and ours from now on.
         reactor: provides ``IReactorFDSet`` and ``IReactorTime``.
-        buffer: the reactor's read buffer.
+        buffers: the reactor's.
 
     Attributes:
         user: who hears of events; None while nobody does.
@@ -70,7 +80,7 @@ class Stream:
         unsent: bytes kept because the kernel would not take them.
     """
 
-    def __init__(self, sock: socket.socket, reactor: Any, buffer: ReadBuffer) -> None:
+    def __init__(self, sock: socket.socket, reactor: Any, buffers: Buffers) -> None:
         self.socket = sock
         # Any, not StreamUser | None: a check at each call on the data path would cost more than it tells.
         self.user: Any = None
@@ -79,7 +89,7 @@ class Stream:
         self.unsent = 0
         self._fd = sock.fileno()
         self._reactor = reactor
-        self._buffer = buffer
+        self._buffers = buffers
         self._kept = b""
         self._ending = False
 
@@ -164,17 +174,14 @@ class Stream:
 
     def doWrite(self) -> None:
         """The kernel takes bytes again."""
-        data = self._kept
-        if data:
-            self.unsent = 0
-            self._kept = b""
-            if not self.write(data):
-                return
+        some = self.unsent > 0
+        if some and not self._send_kept():
+            return
         self._reactor.removeWriter(self)
         if self._ending:
             self._ending = False
             self._send_eof()
-        if data and self.user is not None:
+        if some and self.user is not None:
             self.user.stream_drained()
 
     # -- inside
@@ -182,16 +189,16 @@ class Stream:
     def _send_eof(self) -> None:
         raise NotImplementedError
 
-    def _keep(self, data: bytes | memoryview) -> bool:
-        """Keep unsent bytes: a view of the shared buffer would not survive, so it is copied."""
-        if self.is_open:
-            if self.unsent:
-                self._kept = b"".join((self._kept, data))
-            else:
-                self._kept = bytes(data)
-                self._reactor.addWriter(self)
-            self.unsent = len(self._kept)
-        return False
+    def _send_kept(self) -> bool:
+        """Send what is unsent; False while some of it still is, and when the stream was lost over it."""
+        raise NotImplementedError
+
+    def _keep(self, data: bytes) -> None:
+        """This is unsent now: all of it."""
+        if not self.unsent:
+            self._reactor.addWriter(self)
+        self._kept = data
+        self.unsent = len(data)
 
     def _lose(self, reason: Exception | None) -> None:
         if self.is_open:
@@ -204,16 +211,19 @@ class Stream:
 class PlainStream(Stream):
     """A TCP socket. While it is still connecting, writes are kept and go out afterwards."""
 
-    def __init__(self, sock: socket.socket, reactor: Any, buffer: ReadBuffer) -> None:
-        super().__init__(sock, reactor, buffer)
-        self._view, self._size = buffer.view, buffer.size
+    def __init__(self, sock: socket.socket, reactor: Any, buffers: Buffers) -> None:
+        super().__init__(sock, reactor, buffers)
+        self._view, self._size = buffers.view, buffers.size
         self._recv_into = sock.recv_into
         self._sock_send = sock.send
 
     def write(self, data: bytes | memoryview) -> bool:
         """See ``Stream``."""
-        if self.unsent or not self.is_open:
-            return self._keep(data)
+        if not self.is_open:
+            return False
+        if self.unsent:
+            self._keep(b"".join((self._kept, data)))
+            return False
         try:
             sent = self._sock_send(data)
         except BlockingIOError:
@@ -223,7 +233,8 @@ class PlainStream(Stream):
             return False
         if sent == len(data):
             return True
-        return self._keep(data[sent:])
+        self._keep(bytes(data[sent:]))  # a view of the shared buffer would not survive
+        return False
 
     def detach(self) -> socket.socket:
         """The open socket, for another use; the stream is over, and nothing may be unsent."""
@@ -257,6 +268,10 @@ class PlainStream(Stream):
             if count < size or not self.reading:
                 return
             rounds -= 1
+
+    def _send_kept(self) -> bool:
+        data, self._kept, self.unsent = self._kept, b"", 0
+        return self.write(data)
 
     def _send_eof(self) -> None:
         try:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 
-from fipsrelay.wire.streams import READ_ROUNDS, ReadBuffer, Stream
+from fipsrelay.wire.streams import READ_ROUNDS, Buffers, Stream
 
 RECORD = 16384  # the largest TLS record, RFC 8446 §5.1
 _PACED = b"bbr"
@@ -31,7 +31,10 @@ _ZERO_RETURN = lib.SSL_ERROR_ZERO_RETURN
 
 
 def is_paced(sock: socket.socket) -> bool:
-    """Whether the kernel paces what a TCP socket sends: it is not corked then, for that would cost more."""
+    """Whether the kernel paces what a TCP socket sends: large writes do not leave in one call then.
+
+    They would cost up to 1.4 times as much, for each has timers started (docs/performance.md).
+    """
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).startswith(_PACED)
 
 
@@ -52,7 +55,7 @@ class TlsStream(Stream):
     """TLS on a socket: a client's whose ``connect`` has been begun, or a server's that was accepted.
 
     Args:
-        sock, reactor, buffer: as in ``Stream``.
+        sock, reactor, buffers: as in ``Stream``.
         context: with the policy.
         server_name: sent as SNI; None to be the server.
 
@@ -62,9 +65,9 @@ class TlsStream(Stream):
     """
 
     def __init__(
-        self, sock: socket.socket, reactor: Any, buffer: ReadBuffer, context: SSL.Context, server_name: bytes | None
+        self, sock: socket.socket, reactor: Any, buffers: Buffers, context: SSL.Context, server_name: bytes | None
     ) -> None:
-        super().__init__(sock, reactor, buffer)
+        super().__init__(sock, reactor, buffers)
         self.connection = SSL.Connection(context, sock)
         if server_name is None:
             self.connection.set_accept_state()
@@ -76,9 +79,9 @@ class TlsStream(Stream):
         lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
         # What was kept of a write is written again from another place, which older versions of pyOpenSSL forbid.
         lib.SSL_set_mode(self._ssl, lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER)
-        self._setsockopt = sock.setsockopt
-        self._corks = not is_paced(sock)
-        self._corked = False
+        self._sendmsg = sock.sendmsg
+        self._paced = is_paced(sock)
+        self._diverted = False  # OpenSSL writes to ``Records``
         self.name = ""
         self.keeper: Any = None
         self._arrivals = select.poll()
@@ -103,36 +106,32 @@ class TlsStream(Stream):
     def write(self, data: bytes | memoryview, more: bool = False) -> bool:
         """See ``Stream``. With ``more`` another write follows at once, and this one may wait for it.
 
-        OpenSSL hands each record to the kernel by itself. While the socket is corked, they leave in full segments.
+        What fits a record goes straight to the socket, the rest together by way of ``Records``. And so does everything
+        while something is unsent, which therefore is records, and never anything that OpenSSL still has to see.
         """
-        if self.unsent or not self.is_open:
-            return self._keep(data)
+        if not self.is_open:
+            return False
         size = len(data)
-        if not size:
-            return True  # SSL_write of nothing is undefined
-        corked = self._corked
-        if (size > RECORD or more) and not corked and self._corks:
-            self._setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-            self._corked = corked = True
-        sent = _SSL_write(self._ssl, data if type(data) is bytes else _from_buffer(data), size)
-        if corked and not more:
-            self._setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
-            self._corked = False
-        if sent > 0:
-            return True
-        code = _SSL_get_error(self._ssl, sent)
-        if code in (_WANT_READ, _WANT_WRITE):
-            return self._keep(data)  # all of it: OpenSSL knows how far it came, and wants to be called the same way
-        self._lose(self._error())
-        return False
+        if not size:  # SSL_write of nothing is undefined
+            return not self.unsent
+        source = data if type(data) is bytes else _from_buffer(data)
+        if not self._diverted and (self._paced or (size <= RECORD and not more)):
+            sent = _SSL_write(self._ssl, source, size)
+            if sent > 0:
+                return True
+            if _SSL_get_error(self._ssl, sent) != _WANT_WRITE:
+                self._lose(self._error())
+                return False
+            # The kernel takes no more. OpenSSL wants to be called the same way again, and goes on where it was.
+        return self._write_records(source, size, more and not self._paced)
 
     def is_quiet(self) -> bool:
         """See ``Stream``; by a poll object that is kept, for every request asks this."""
         return not self._arrivals.poll(0)
 
     def close(self) -> None:
-        """See ``Stream``; says so to the peer by close_notify."""
-        if self.is_open and self._ready:
+        """See ``Stream``; says so to the peer by close_notify, unless something is unsent."""
+        if self.is_open and self._ready and not self._diverted:
             # A peer that has gone already need not be told.
             with contextlib.suppress(SSL.Error, OSError):
                 self.connection.shutdown()
@@ -152,7 +151,7 @@ class TlsStream(Stream):
         if not self._ready:
             self._handshake()
             return
-        ssl, buffer = self._ssl, self._buffer
+        ssl, buffer = self._ssl, self._buffers
         pointer, size = buffer.pointer, buffer.size
         rounds = READ_ROUNDS
         while rounds:
@@ -165,6 +164,8 @@ class TlsStream(Stream):
                 offset += count
                 if count < RECORD:
                     break
+            if self._diverted:
+                self._keep_records()
             # Before the delivery: its callbacks may use OpenSSL, whose error queue belongs to the thread.
             reason = None
             if code and code not in (_WANT_READ, _WANT_WRITE, _ZERO_RETURN):
@@ -193,6 +194,70 @@ class TlsStream(Stream):
         super().doWrite()
 
     # -- inside
+
+    def _write_records(self, source: Any, size: int, more: bool) -> bool:
+        """Write by way of ``Records``, behind what is kept; nobody else is called before they are clear again."""
+        records, kept = self._buffers.records, self._kept
+        if not self._diverted:
+            records.divert(self._ssl)
+            self._diverted = True
+        rest, reason = b"", None
+        try:
+            if _SSL_write(self._ssl, source, size) <= 0:
+                raise self._error()
+            view = records.view()
+            sent = 0 if more or self.unsent else self._send(kept, view)
+            if sent < len(kept) + len(view):
+                rest = b"".join((kept, view))[sent:]
+        except (SSL.Error, OSError) as error:
+            reason = error
+        finally:
+            records.clear()
+        if reason:
+            self._lose(reason)
+        elif not rest:
+            self._all_sent()
+            return True
+        elif more and not self.unsent:
+            self._kept = rest
+            return True
+        else:
+            self._keep(rest)
+        return False
+
+    def _send(self, *pieces: Any) -> int:
+        """How many bytes the kernel takes."""
+        try:
+            return self._sendmsg(pieces)
+        except BlockingIOError:
+            return 0
+
+    def _send_kept(self) -> bool:
+        try:
+            self._keep(self._kept[self._send(self._kept) :])
+        except OSError as error:
+            self._lose(error)
+            return False
+        if self.unsent:
+            return False
+        self._all_sent()
+        return True
+
+    def _all_sent(self) -> None:
+        """OpenSSL may write to the socket again."""
+        self._kept = b""
+        self._diverted = False
+        self._buffers.records.restore(self._ssl)
+
+    def _keep_records(self) -> None:
+        """What OpenSSL had to write while it was reading, such as an alert, goes behind what is unsent."""
+        records = self._buffers.records
+        try:
+            view = records.view()
+            if len(view):
+                self._keep(b"".join((self._kept, view)))
+        finally:
+            records.clear()
 
     def _lose(self, reason: Exception | None) -> None:
         connector = self._connector

@@ -8,12 +8,11 @@ from fipsrelay.crypto import module
 from tests import routes
 from tests.scenarios import (
     test_bad_peers,
-    test_bridge,
     test_capture,
     test_closing,
+    test_congestion,
     test_evidence,
     test_handshakes,
-    test_integrity,
     test_policies,
     test_watch,
 )
@@ -79,11 +78,19 @@ class WatchTests(Shared, test_watch.WatchTests):
     pass
 
 
-class BridgeTests(Shared, test_bridge.BridgeTests):
+class BridgeTests(Shared, test_congestion.BridgeTests):
     """Large bodies against a slow reader: an older pyOpenSSL leaves other modes of OpenSSL's writing as they are."""
 
 
-class MemoryTests(Shared, test_integrity.MemoryTests):
+class PacedBridgeTests(Shared, test_congestion.PacedBridgeTests):
+    pass
+
+
+class MemoryTests(Shared, test_congestion.MemoryTests):
+    pass
+
+
+class PacedMemoryTests(Shared, test_congestion.PacedMemoryTests):
     pass
 
 

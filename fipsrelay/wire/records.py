@@ -1,0 +1,52 @@
+"""Where OpenSSL puts the records of a large write, so that they leave in one call.
+
+Straight to a socket it makes a call for each record, and the kernel a packet or more, which costs up to a third more
+(docs/performance.md). Nothing here sends anything: see ``tls``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL._util import ffi, lib
+
+from fipsrelay.crypto import library
+
+_RESET = 1  # BIO_CTRL_RESET
+
+
+class Records:
+    """Memory that all TLS streams of a reactor write to in turns.
+
+    Who has had OpenSSL write here takes it and clears it before anybody else is called: what stays would be sent to the
+    next one's peer.
+    """
+
+    def __init__(self) -> None:
+        functions = library.load()
+        self._up_ref = ffi.cast("int (*)(void *)", functions.address("BIO_up_ref"))
+        self._ctrl = ffi.cast("long (*)(void *, int, long, void *)", functions.address("BIO_ctrl"))
+        self._get_rbio = ffi.cast("void *(*)(void *)", functions.address("SSL_get_rbio"))
+        self._set_wbio = ffi.cast("void (*)(void *, void *)", functions.address("SSL_set0_wbio"))
+        self._bio = ffi.gc(lib.BIO_new(lib.BIO_s_mem()), lib.BIO_free)
+        self._start = ffi.new("char **")
+
+    def divert(self, ssl: Any) -> None:
+        """What ``ssl`` writes comes here from now on, instead of to the socket that it reads from."""
+        self._up_ref(self._bio)
+        self._set_wbio(ssl, self._bio)
+
+    def restore(self, ssl: Any) -> None:
+        """What ``ssl`` writes goes to the socket again."""
+        bio = self._get_rbio(ssl)
+        self._up_ref(bio)
+        self._set_wbio(ssl, bio)
+
+    def view(self) -> Any:
+        """What has been written, as a buffer that is valid until the next call of OpenSSL or ``clear``."""
+        size = lib.BIO_get_mem_data(self._bio, self._start)
+        return ffi.buffer(self._start[0], size)
+
+    def clear(self) -> None:
+        """Forget it."""
+        self._ctrl(self._bio, _RESET, 0, ffi.NULL)
