@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import attrs
@@ -39,6 +40,8 @@ _GET = 'wrk.headers["Host"] = "{host}"\n'
 _DONE = """
 function done(summary, latency)
   local e = summary.errors
+  io.write(string.format("ERRORS connect %d, read %d, write %d, status %d, timeout %d\\n",
+    e.connect, e.read, e.write, e.status, e.timeout))
   io.write(string.format("RESULT {\\"requests\\": %d, \\"errors\\": %d, \\"p50\\": %d, \\"p99\\": %d}\\n",
     summary.requests, e.connect + e.read + e.write + e.status + e.timeout,
     latency:percentile(50), latency:percentile(99)))
@@ -113,8 +116,18 @@ def load(cell: Cell, port: int, seconds: int, folder: Path) -> Outcome:
     result = json.loads(found[1])
     errors = result.pop("errors")
     if errors or not result["requests"]:
-        raise BenchmarkError(f"{cell.name} on port {port}: {errors} errors in {result['requests']} requests")
+        kinds = re.search(r"^ERRORS (.*)$", finished.stdout, re.MULTILINE)
+        raise BenchmarkError(f"{cell.name} on port {port}: {kinds and kinds[1]} in {result['requests']} requests")
     return Outcome(**result)
+
+
+def counted(status: int) -> int:
+    """Requests that the sink has had so far, by its own count at this port, which holds each of them twice."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{status}/", timeout=20) as answer:
+        found = re.search(rb"^ \d+ \d+ (\d+)", answer.read(), re.MULTILINE)
+    if not found:
+        raise BenchmarkError("the sink does not say how many requests it has had")
+    return int(found[1]) // 2
 
 
 _REQUEST = f"POST /api/v2/series HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1024\r\n\r\n".encode() + b"x" * 1024

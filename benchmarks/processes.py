@@ -9,13 +9,24 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 # Debian keeps servers out of a plain user's PATH.
 SEARCH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 START_TIMEOUT = 20.0
-PACKAGES = {"haproxy": "haproxy", "nginx": "nginx", "wrk": "wrk", "taskset": "util-linux"}
+PACKAGES = {
+    "haproxy": "haproxy",
+    "ip": "iproute2",
+    "nginx": "nginx",
+    "taskset": "util-linux",
+    "unshare": "util-linux",
+    "wrk": "wrk",
+}
+_CONGESTION = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+# $1 for its TCP; then the rest of the command.
+_PREPARE = f'ip link set lo up && echo "$1" > {_CONGESTION} && shift && exec "$@"'
 
 
 class BenchmarkError(Exception):
@@ -90,6 +101,17 @@ def program(name: str) -> str:
 def missing_packages() -> list[str]:
     """Debian's packages of programs that are not there."""
     return sorted(package for name, package in PACKAGES.items() if not shutil.which(name, path=SEARCH))
+
+
+def go_on_alone(congestion: str, command: Sequence[str]) -> NoReturn:
+    """Become ``command`` in a network of its own, whose TCP has this congestion control, whatever the machine's has."""
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    os.execv(program("unshare"), ["unshare", "--net", *user, "sh", "-c", _PREPARE, "sh", congestion, *command])
+
+
+def congestion_control() -> str:
+    """Of this network's TCP."""
+    return _CONGESTION.read_text().strip()
 
 
 def _accepts(port: int) -> bool:

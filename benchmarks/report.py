@@ -47,7 +47,8 @@ def idle_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Figures that no peer is compared in, for the terminal and the document."""
     if "idle" in found:
         idle = found["idle"]
-        yield f"* An idle agent connection: {idle['connection'] / 1024:.1f} KB resident, of 4,000."
+        each = " and ".join(f"{size / 1024:.1f} KB at {kind}" for kind, size in idle["connection"].items())
+        yield f"* An idle agent connection, of 4,000, with what belongs to it upstream: {each} intakes."
         memory, core = f"{idle['memory'] / 1e6:.1f} MB resident", f"{idle['core']:.2%} of a core"
         yield f"* Idle with 16 intakes and checks: {memory}, {core}."
     yield f"* Start until all ports are open: {spread(found['start'], 2)} s."
@@ -58,7 +59,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     machine, versions = found["machine"], found["versions"]
     names = list(versions)
     lines = [
-        f"{machine['date']}, {machine['processor']}, Linux {machine['kernel']}; "
+        f"{machine['date']}, {machine['processor']}, Linux {machine['kernel']}, {machine['congestion']}; "
         f"{'; '.join(versions[name] for name in names)}. "
         f"Medians (and ranges) of {found['rounds']} rounds of {found['seconds']} s.",
         "",
@@ -84,12 +85,21 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n".join((*lines, "", *idle_lines(found)))
 
 
-def _growth_lines(growth: Mapping[Any, Sequence[float]]) -> Iterator[str]:
-    first = statistics.median(next(iter(growth.values())))
-    yield "| Connections, HTTP, 1 KB | relay, µs for each request | of that at the first |"
-    yield "|---|---|---|"
-    for connections, values in growth.items():
-        yield f"| {int(connections):,} | {spread(values)} | {statistics.median(values) / first:.2f} |"
+def _growth_lines(growth: Mapping[str, Mapping[Any, Sequence[float]]]) -> Iterator[str]:
+    steps = " | ".join(f"{int(each):,}" for each in _steps(growth))
+    yield f"| µs for each request of 1 KB, and as a multiple | {steps} |"
+    yield "|---" * (len(_steps(growth)) + 1) + "|"
+    for name, taken in growth.items():
+        first, *_ = middles = [statistics.median(values) for values in taken.values()]
+        cells = (
+            f"{spread(values)}, {middle / first:.2f}" for values, middle in zip(taken.values(), middles, strict=True)
+        )
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _steps(growth: Mapping[str, Mapping[Any, object]]) -> list[Any]:
+    """Numbers of connections."""
+    return list(next(iter(growth.values())))
 
 
 def renewed(document: str, measured: str) -> str:
@@ -141,12 +151,14 @@ def _plot_growth(file: Path, growth: Mapping[str, Any]) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    middles = [statistics.median(each) for each in growth.values()]
-    axes.plot([int(each) for each in growth], middles, marker="o")
+    for name, taken in growth.items():
+        middles = [statistics.median(each) for each in taken.values()]
+        axes.plot([int(each) for each in taken], middles, marker="o", label=name)
+    axes.legend()
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("connections")
-    axes.set_ylabel("the relay's CPU time for each request, µs")
+    axes.set_ylabel("CPU time for each request, µs")
     _save(figure, file)
 
 

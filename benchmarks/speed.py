@@ -16,21 +16,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from benchmarks import report
-from benchmarks.load import CELLS, Cell, ask, first_answers, load
+from benchmarks.load import CELLS, Cell, ask, counted, first_answers, load
 from benchmarks.peers import HOST, PEERS, start_peer, start_relay, start_sink, version
-from benchmarks.processes import BenchmarkError, Proxy, missing_packages
+from benchmarks.processes import BenchmarkError, Proxy, congestion_control, go_on_alone, missing_packages
 from fipsrelay import __version__
 from fipsrelay.demo import certificates
 
 _QUICK = "http-1k-32,http-2m-4,tcp-1k-32,tcp-2m-4"
 _GROWTH = (32, 1000, 4000)
+_TOGETHER = 500  # connections that are opened each second, until all are there
+_SETTLING = 3  # seconds, until the first look
+_LOOKS, _LOOK = 5, 2  # and the seconds between two
 _IDLE = 4000  # agent connections
 _INTAKES = 16
 
@@ -43,15 +48,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells", default=",".join(CELLS))
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--quick", action="store_true", help="one round of one second, four cells, no growth")
+    parser.add_argument(
+        "--congestion", default="cubic", help="congestion control of TCP: cubic (Linux's default), or bbr"
+    )
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="also write the measurements there")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="renew performance.md and its plots there")
-    options = parser.parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    options = parser.parse_args(given)
     cells, peers = (_QUICK if options.quick else options.cells).split(","), options.peers.split(",")
     if unknown := {*cells} - {*CELLS} | {*peers} - {*PEERS}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join((*CELLS, *PEERS))}")
     if missing := missing_packages():
         print(f"benchmark: Debian's {' '.join(missing)} needed: apt-get install {' '.join(missing)}", file=sys.stderr)
         return 1
+    if not options.alone:
+        go_on_alone(options.congestion, [sys.executable, "-m", "benchmarks.speed", "--alone", *given])
     rounds, seconds = (1, 1) if options.quick else (options.rounds, options.seconds)
     found: dict[str, Any] = {"machine": _machine(), "rounds": rounds, "seconds": seconds}
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -157,33 +169,60 @@ class Bench:
             print(f"new connection to first answer, {name}: {statistics.median(values):.0f} µs", flush=True)
         return taken
 
-    def growth(self) -> dict[int, list[float]]:
-        """Microseconds of the relay for each request at so many connections, HTTP, by their number."""
-        taken: dict[int, list[float]] = {}
-        proxy = self._fresh()
-        for connections in _GROWTH:
-            cell = attrs.evolve(CELLS["http-1k-32"], connections=connections)
-            load(cell, proxy.ports["http"], 10 if connections > 32 else 1, self._folder)
-            values = taken[connections] = [self._round(cell, proxy, 3) for _ in range(5)]
-            print(f"at {connections} connections: {report.spread(values)} µs/request", flush=True)
-        proxy.stop()
-        return taken
+    def growth(self) -> dict[str, dict[int, list[float]]]:
+        """Microseconds for each request, by proxy and protocol, and by the number of connections.
 
-    def idle(self) -> dict[str, float]:
-        """Bytes of an idle agent connection; resident bytes and share of a core of a relay with 16 intakes."""
-        proxy = self._fresh()
-        ask(proxy.ports["http"]).close()
-        before = proxy.memory()
-        agents = [ask(proxy.ports["http"]) for _ in range(_IDLE)]
-        each = (proxy.memory() - before) / len(agents)
-        for agent in agents:
-            agent.close()
-        proxy.stop()
+        Of the relay, and of HAProxy, which shows what of it is the kernel's and the processor's. All connections are
+        there before the first look, so that what it costs to open them is not in it.
+        """
+        found: dict[str, dict[int, list[float]]] = {}
+        for name in ("relay", "haproxy"):
+            for protocol in ("http", "tcp") if name in self._measured else ():
+                taken = found[f"{name} {protocol}"] = {}
+                for connections in _GROWTH:
+                    cell = attrs.evolve(CELLS[f"{protocol}-1k-32"], connections=connections)
+                    values = taken[connections] = self._looks(cell, self._measured[name])
+                    print(f"{name} {protocol} x {connections}: {report.spread(values)} µs/request", flush=True)
+        return found
+
+    def _looks(self, cell: Cell, proxy: Proxy) -> list[float]:
+        status, port = self._proxies["sink"].ports["status"], proxy.ports[cell.protocol]
+        parts = [min(_TOGETHER, cell.connections - begun) for begun in range(0, cell.connections, _TOGETHER)]
+        left = len(parts) + _SETTLING + (_LOOKS + 1) * _LOOK
+        with ThreadPoolExecutor(len(parts)) as pool:
+            running = []
+            for part in parts:
+                running.append(pool.submit(load, attrs.evolve(cell, connections=part), port, left, self._folder))
+                time.sleep(1)
+                left -= 1
+            time.sleep(_SETTLING)
+            looks = [(proxy.cpu(), counted(status))]
+            for _ in range(_LOOKS):
+                time.sleep(_LOOK)
+                looks.append((proxy.cpu(), counted(status)))
+            if any(each.done() for each in running):
+                raise BenchmarkError(f"{cell.name}: a load ended before the last look")
+            for each in running:
+                each.result()
+        return [(after[0] - before[0]) / (after[1] - before[1]) * 1e6 for before, after in pairwise(looks)]
+
+    def idle(self) -> dict[str, Any]:
+        """Bytes of an idle agent connection, by protocol; resident bytes and share of a core with 16 intakes."""
+        connection = {}
+        for protocol in ("http", "tcp"):
+            proxy = self._fresh({protocol: protocol})
+            ask(proxy.ports[protocol]).close()
+            before = proxy.memory()
+            agents = [ask(proxy.ports[protocol]) for _ in range(_IDLE)]
+            connection[protocol] = (proxy.memory() - before) / len(agents)
+            for agent in agents:
+                agent.close()
+            proxy.stop()
         proxy = self._fresh({f"intake-{place}": "http" for place in range(_INTAKES)})
         time.sleep(5)
         cpu = proxy.cpu()
         time.sleep(30)
-        found = {"connection": each, "memory": proxy.memory(), "core": (proxy.cpu() - cpu) / 30}
+        found = {"connection": connection, "memory": proxy.memory(), "core": (proxy.cpu() - cpu) / 30}
         proxy.stop()
         return found
 
@@ -207,7 +246,12 @@ def _machine() -> dict[str, str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     kernel = platform.release().partition("-")[0]
-    return {"processor": f"{os.cpu_count()} × {model}", "kernel": kernel, "date": date.today().isoformat()}
+    return {
+        "processor": f"{os.cpu_count()} × {model}",
+        "kernel": kernel,
+        "congestion": congestion_control(),
+        "date": date.today().isoformat(),
+    }
 
 
 if __name__ == "__main__":

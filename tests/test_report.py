@@ -16,15 +16,15 @@ class ReportTests(SynchronousTestCase):
     def found(self) -> dict[str, Any]:
         names = list(TAKEN)
         return {
-            "machine": {"processor": "2 × Abacus", "kernel": "6.1", "date": "2026-11-27"},
+            "machine": {"processor": "2 × Abacus", "kernel": "6.1", "congestion": "cubic", "date": "2026-11-27"},
             "versions": {"relay": "relay 1", "one": "one 2", "two": "two 3"},
             "rounds": 3,
             "seconds": 2,
             "cells": {"http-1k-32": TAKEN, "tcp-2m-4": TAKEN},
             "latency": {name: [(100, 900), (300, 700), (200, 800)] for name in names},
             "first_answer": {f"{name} {protocol}": [50.0, 70.0] for name in names for protocol in ("http", "tcp")},
-            "growth": {"32": [20.0], "1000": [30.0]},
-            "idle": {"connection": 10240, "memory": 40_000_000, "core": 0.0012},
+            "growth": {"relay http": {"32": [20.0], "1000": [30.0]}, "relay tcp": {"32": [20.0], "1000": [50.0]}},
+            "idle": {"connection": {"http": 10240, "tcp": 40960}, "memory": 40_000_000, "core": 0.0012},
             "start": [0.5, 0.7, 0.6],
         }
 
@@ -49,12 +49,13 @@ class ReportTests(SynchronousTestCase):
     def test_markdown(self) -> None:
         text = report.markdown(self.found())
         for part in (
-            "2026-11-27, 2 × Abacus, Linux 6.1; relay 1; one 2; two 3. Medians (and ranges) of 3 rounds of 2 s.",
+            "2026-11-27, 2 × Abacus, Linux 6.1, cubic; relay 1; one 2; two 3. Medians (and ranges) of 3 rounds of 2 s.",
             "| | relay | one | two | relay / best |",
             "| http-1k-32 | 20.0 (10.0-30.0) | 20.0 (15.0-40.0) | 20.0 (10.0-60.0) | **2.00 (0.50-2.00)** |",
             "| p99, µs | 800 (700-900) |",
-            "| 1,000 | 30.0 (30.0-30.0) | 1.50 |",
-            "10.0 KB resident",
+            "| relay http | 20.0 (20.0-20.0), 1.00 | 30.0 (30.0-30.0), 1.50 |",
+            "| relay tcp | 20.0 (20.0-20.0), 1.00 | 50.0 (50.0-50.0), 2.50 |",
+            "10.0 KB at http and 40.0 KB at tcp intakes",
             "40.0 MB resident, 0.12% of a core",
             "0.60 (0.50-0.70) s",
         ):
