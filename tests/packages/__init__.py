@@ -1,0 +1,1 @@
+"""Tests of what is installed: slow, as root, on a machine of their own."""
