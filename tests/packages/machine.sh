@@ -21,6 +21,8 @@ mknod -m 666 dev/random c 1 8
 mknod -m 666 dev/urandom c 1 9
 mknod -m 666 dev/tty c 5 0
 mount -t tmpfs -o mode=1777 tmpfs dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 # No unit of the real machine starts here, but those that a test asks for.
 rm -rf etc/systemd/system lib/systemd/system/*.wants etc/init.d/*
@@ -28,6 +30,7 @@ rm -rf etc/systemd/system lib/systemd/system/*.wants etc/init.d/*
 rm -rf etc/fipsrelay etc/default/fipsrelay lib/systemd/system/fipsrelay.* var/log/fipsrelay var/lib/fipsrelay usr/bin/fipsrelay
 mkdir -p etc/systemd/system opt/fipsrelay old
 mount -t tmpfs -o mode=755 tmpfs opt/fipsrelay
+ln -s /dev/null etc/systemd/system/systemd-remount-fs.service
 printf '[Unit]\nDefaultDependencies=no\n' >etc/systemd/system/machine.target
 pivot_root . old
 umount -l /old
