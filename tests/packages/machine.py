@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ class Machine:
         first = SYSTEMD if systemd else (sys.executable, "-I", "-c", _REAPER)
         kinds = ("--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child")
         command = ["unshare", *kinds, "sh", str(_SETUP), self._folder, *first]
-        enter = f"echo $$ >{self._group}/cgroup.procs; exec \"$@\""
+        enter = f'echo $$ >{self._group}/cgroup.procs; exec "$@"'
         self._process = subprocess.Popen(
             ["sh", "-c", enter, "sh", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         )

@@ -157,7 +157,9 @@ class InitTests(Installed):
         self.assertNotEqual(self.pid(), 1)
         path.write_text("1")
         self.service("stop")
-        self.assertEqual(self.machine.run("cat", "/proc/1/comm").stdout.strip(), Path("/proc/self/comm").read_text().strip())
+        self.assertEqual(
+            self.machine.run("cat", "/proc/1/comm").stdout.strip(), Path("/proc/self/comm").read_text().strip()
+        )
 
     def test_replaced_program(self) -> None:
         """An upgrade puts another interpreter in its place, and the one that runs is stopped all the same."""
@@ -231,5 +233,3 @@ class InitTests(Installed):
         self.machine.put("/sbin/initctl", '#!/bin/sh\necho "init (upstart 1.12.1)"\n', 0o755)
         self.assertIn("upstart runs fipsrelay", self.service("start", 1))
         self.service("stop")
-
-
