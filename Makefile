@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
 SUITE_PACKAGES := build-essential chromium chromium-driver haproxy libnginx-mod-stream nginx openssl python3-openssl slowhttptest squid systemd
 # For building packages and trying them. binutils and make come with build-essential.
-PACKAGES_PACKAGES := build-essential patch rpm
+PACKAGES_PACKAGES := build-essential patch rpm shellcheck
 
 .PHONY: run test test-packages packages pins soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages missing-packages
 .DELETE_ON_ERROR:
@@ -22,12 +22,12 @@ packages: .venv/.packages packages-packages
 	@$(BIN)/python -m packages.build
 
 ## test-packages: what is true of the packages.
-test-packages: .venv/.packages packages-packages
+test-packages: packages
 	@exec $(BIN)/python -m tests $(or $(TESTS),packages.tests)
 
 ## pins: the libraries in the packages, by the newest versions and their digests.
 pins: .venv/.packages
-	cd packages && ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+	cd packages && ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	  --no-header --no-annotate --strip-extras --output-file requirements.txt requirements.in
 
 ## soak: at length: mixed traffic with faults for SOAK seconds (600), cross-talk of 100,000 requests, and the ledger of

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Before files go, of dpkg (remove; not at an upgrade) and of rpm (0 at the last removal).
+set -e
+
+case "$1" in
+remove | 0) ;;
+*) exit 0 ;;
+esac
+
+if [ -d /run/systemd/system ]; then
+    systemctl --quiet disable --now fipsrelay.service
+elif [ -x "$(command -v initctl)" ] && initctl version 2>/dev/null | grep -q upstart; then
+    # It may not be running.
+    initctl stop fipsrelay 2>/dev/null || [ "$(initctl status fipsrelay)" = "fipsrelay stop/waiting" ]
+elif [ -x "$(command -v invoke-rc.d)" ]; then
+    invoke-rc.d fipsrelay stop
+fi
