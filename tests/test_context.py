@@ -371,6 +371,20 @@ class BundleTests(Handshakes):
         error = self.assertRaises(ConfigError, context.trust_bundle, "system", [self.place / "first.pem"])
         self.assertIn("install ca-certificates", str(error))
 
+    def test_places_of_the_platforms(self) -> None:
+        """Wherever one of them keeps its bundle, it is found; where several are, the one that its own tools maintain."""
+        for name in (
+            "etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu
+            "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Red Hat from 7 on, Amazon Linux, Fedora
+            "etc/pki/tls/certs/ca-bundle.crt",  # the same, of old
+            "etc/ssl/ca-bundle.pem",  # SUSE
+            "var/lib/ca-certificates/ca-bundle.pem",  # SUSE from 12 on, which the one before leads to
+        ):
+            root = self.folder()
+            places = [root / place.relative_to("/") for place in context.SYSTEM_BUNDLES]
+            bundle = self.put(root / name)
+            self.assertEqual(context.trust_bundle("system", places), bundle)
+
     def test_the_platforms_certificates_are_trusted(self) -> None:
         """Every certificate of the platform's bundle is in the store that connections are verified with."""
         bundle = context.trust_bundle("system").read_text()

@@ -6,9 +6,10 @@ import json
 import os
 import socket
 import threading
+from pathlib import Path
 
 from hypothesis import given, strategies
-from twisted.logger import LogEvent, Logger, LogLevel
+from twisted.logger import LogEvent, Logger, LogLevel, capturedLogs
 from twisted.python.failure import Failure
 
 from fipsrelay.observe import logs
@@ -104,6 +105,52 @@ class FormatTests(Folders):
             (KEY[:31], KEY[:31]),
         ):
             self.assertEqual(logs.redact(text), wanted, text)
+
+
+class LogFileTests(Folders):
+    def setUp(self) -> None:
+        self.path = self.folder() / "relay.log"
+        self.file = logs.LogFile.fromFullPath(str(self.path))
+        self.addCleanup(lambda: self.file.closed or self.file.close())
+
+    def test_never_rotates_by_itself(self) -> None:
+        self.file.write(b"x" * 2_000_000)
+        self.file.write(b"y")
+        self.assertEqual([each.name for each in self.path.parent.iterdir()], ["relay.log"])
+
+    def test_rotate(self) -> None:
+        """As twistd does it, when it is still in its place."""
+        for text in (b"a", b"b"):
+            self.file.write(text)
+            self.file.rotate()
+        self.file.write(b"c")
+        found = {each.name: each.read_bytes() for each in self.path.parent.iterdir()}
+        self.assertEqual(found, {"relay.log": b"c", "relay.log.1": b"b", "relay.log.2": b"a"})
+
+    def test_moved(self) -> None:
+        """As logrotate does it, with a new file or without."""
+        for number, create in ((1, False), (2, True)):
+            self.file.write(b"old")
+            self.path.rename(f"{self.path}-{number}")
+            if create:
+                self.path.touch()
+            self.file.write(b"late")
+            self.file.rotate()
+            self.file.write(b"new")
+            self.assertEqual(self.path.read_bytes(), b"new")
+        found = {each.name: each.read_bytes() for each in self.path.parent.iterdir()}
+        self.assertEqual(found, {"relay.log": b"new", "relay.log-1": b"oldlate", "relay.log-2": b"newoldlate"})
+
+    def test_moved_and_no_place(self) -> None:
+        """What cannot be opened again goes on where it was."""
+        self.path.rename(f"{self.path}-1")
+        self.path.mkdir()
+        with capturedLogs() as told:
+            self.file.rotate()
+        self.file.write(b"x")
+        self.assertEqual(Path(f"{self.path}-1").read_bytes(), b"x")
+        [event] = told
+        self.assertEqual(event["error"], "Is a directory")
 
 
 class DatagramTests(Folders):

@@ -85,6 +85,30 @@ class HandedTests(SynchronousTestCase):
         self.assertEqual(bound["web"], [held])
         self.assertEqual({name: len(each) for name, each in bound.items()}, {sockets.PAGE: 2, "web": 1, "logs": 2})
 
+    def test_of_one_unit(self) -> None:
+        """Sockets that have the name of their unit, or none, are told apart by their ports."""
+        wanted = config("127.0.0.1", "127.0.0.2")
+        ports = {sockets.PAGE: wanted.listen.port_range_start, "web": wanted.intakes["web"].port}
+        for unit in ("fipsrelay.socket", ""):
+            held = {name: [self.listener(port), self.listener(port, "127.0.0.2")] for name, port in ports.items()}
+            handed = {unit: [held["web"][0], *held[sockets.PAGE], held["web"][1]]}
+            bound = sockets.bind(wanted, handed)
+            self.assertEqual({name: list(bound[name]) for name in held}, held)
+            self.assertEqual({sock.getsockname()[1] for sock in bound["logs"]}, {wanted.intakes["logs"].port})
+            for sock in (sock for each in bound.values() for sock in each):
+                sock.close()
+
+    def test_of_one_unit_with_a_port_for_nothing(self) -> None:
+        """Nobody would ever accept on it."""
+        wanted = config()
+        held = [self.listener(wanted.intakes["web"].port), self.listener(0)]
+        number = held[1].getsockname()[1]
+        error = self.assertRaises(PortsError, sockets.bind, wanted, {"fipsrelay.socket": held})
+        [problem] = error.problems
+        self.assertEqual((problem.frontend, problem.port), ("fipsrelay.socket", number))
+        self.assertIn("a port that nothing is configured for", problem.reason)
+        self.assertEqual([sock.fileno() for sock in held], [-1, -1])
+
     def test_refused(self) -> None:
         wanted = config()
         port = wanted.intakes["web"].port
@@ -98,6 +122,7 @@ class HandedTests(SynchronousTestCase):
             ("web", datagrams, "something else than a TCP socket"),
             ("web", self.listener(0), f"another port than the configured {port}"),
             ("else", self.listener(0), "a socket of this name; known: statistics, web, logs"),
+            ("", socket.socket(socket.AF_UNIX), "something else than a TCP socket"),
         ):
             error = self.assertRaises(PortsError, sockets.bind, wanted, {name: [sock]})
             [problem] = error.problems

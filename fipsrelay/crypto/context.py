@@ -34,6 +34,7 @@ SYSTEM_BUNDLES = (
     Path("/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"),
     Path("/etc/pki/tls/certs/ca-bundle.crt"),
     Path("/etc/ssl/ca-bundle.pem"),
+    Path("/var/lib/ca-certificates/ca-bundle.pem"),
     Path("/etc/ssl/cert.pem"),
 )
 _OTHERS = "use a FIPS module and an OpenSSL that offer it"

@@ -10,21 +10,26 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
 from twisted.logger import (
+    FileLogObserver,
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     eventAsText,
     formatEvent,
     formatEventAsClassicLogText,
 )
+from twisted.python import logfile
 from twisted.scripts._twistd_unix import UnixApplicationRunner, UnixAppLogger
 from zope.interface import implementer
 
@@ -39,6 +44,8 @@ _PATIENCE = 0.2  # seconds that the relay waits for a reader of its log, once
 _LARGEST = 64 * 1024  # of a datagram's text; more may not fit the socket's buffer
 # What Twisted itself, and its old logger, put beside an event's own fields.
 _THEIRS = frozenset({"message", "time", "isError", "system", "format", "failure", "why", "log_logger"})
+
+_log = Logger()
 
 
 def redact(text: str) -> str:
@@ -169,10 +176,33 @@ class Datagrams:
         return True
 
 
+class LogFile(logfile.LogFile):
+    """twistd's log file, without the rotation at a million bytes: that keeps every piece for ever, in logrotate's way."""
+
+    def __init__(self, name: str, directory: str) -> None:
+        super().__init__(name, directory, rotateLength=None)
+
+    def rotate(self) -> None:
+        """Begin a new file; SIGUSR1 asks for it. If somebody has moved the old one, logrotate, it may stay there."""
+        try:
+            moved = not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
+        except FileNotFoundError:
+            moved = True
+        if not moved:
+            super().rotate()
+            return
+        try:
+            open(self.path, "ab").close()  # noqa: SIM115
+        except OSError as error:  # it goes on in the old one
+            _log.warn("The log cannot be begun again at {path}: {error}", path=self.path, error=error.strerror)
+        else:
+            self.reopen()
+
+
 def runner(log: Log) -> type[UnixApplicationRunner]:
     """Twisted's runner of applications, with this log; twistd's own ``--logger`` and ``--syslog`` win."""
 
-    class Logger(UnixAppLogger):
+    class AppLogger(UnixAppLogger):
         def _getLogObserver(self) -> ILogObserver:
             observer: Any
             if self._syslog:
@@ -182,13 +212,26 @@ def runner(log: Log) -> type[UnixApplicationRunner]:
                 write = as_journal if log.format == "journald" else as_syslog
                 observer = Datagrams(log.socket or SOCKETS[log.format], write)
             else:
-                # To the terminal, or to the file that twistd was told and that SIGUSR1 rotates.
-                observer = super()._getLogObserver()
-                observer.formatEvent = as_json if log.format == "json" else as_text
+                form = as_json if log.format == "json" else as_text
+                observer = FileLogObserver(self._output(), form)
             level = LogLevel.levelWithName(log.level)
             return FilteringLogObserver(observer, [LogLevelFilterPredicate(level)])
 
+        def _output(self) -> Any:
+            """The terminal, or the file that twistd was told, as its own logger decides."""
+            if self._logfilename == "-" and not self._nodaemon:
+                sys.exit("Daemons cannot log to stdout, exiting!")
+            if self._logfilename == "-" or (self._nodaemon and not self._logfilename):
+                return sys.stdout
+            file = LogFile.fromFullPath(self._logfilename or "twistd.log")
+            if not signal.getsignal(signal.SIGUSR1):
+                from twisted.internet import reactor
+
+                ask: Any = reactor
+                signal.signal(signal.SIGUSR1, lambda *_: ask.callFromThread(file.rotate))
+            return file
+
     class Runner(UnixApplicationRunner):
-        loggerFactory = Logger
+        loggerFactory = AppLogger
 
     return Runner

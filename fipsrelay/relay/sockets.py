@@ -1,4 +1,4 @@
-"""The listening sockets: bound here, or handed over by the service manager under the names of what is to use them."""
+"""The listening sockets: bound here, or handed over by the service manager, by the names or ports of what is to use them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ PAGE = "statistics"
 BACKLOG = 1024
 Sockets = Mapping[str, Sequence[socket.socket]]
 _FIRST = 3  # descriptor, SD_LISTEN_FDS_START
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 _log = Logger()
 
@@ -31,12 +32,14 @@ def bind(config: Config, handed: Sockets = MappingProxyType({})) -> Sockets:
 
     Args:
         config: says where.
-        handed: sockets that the service manager has bound.
+        handed: sockets that the service manager has bound. Those that have no name of their own, but that of their unit
+            or none (systemd before 227), are told apart by their ports.
 
     Raises:
         PortsError: all ports that could not be bound, and sockets that may not be used; none is left bound then.
     """
     ports = {PAGE: config.listen.port_range_start, **_ports(config)}
+    handed = _told_apart(ports, handed)
     problems = [problem for name in handed for problem in _problems(config, ports, name, handed[name])]
     own = {name: port for name, port in ports.items() if name not in handed}
     return {**handed, **_bind(config, own, {}, problems, [sock for each in handed.values() for sock in each])}
@@ -113,15 +116,33 @@ def handed_over(environ: MutableMapping[str, str]) -> Sockets:
     return found
 
 
+def _told_apart(ports: Mapping[str, int], handed: Sockets) -> Sockets:
+    """By name, also those that have only the name of their socket unit, which holds many ports."""
+    names = {port: name for name, port in ports.items()}
+    found: dict[str, list[socket.socket]] = {}
+    for name, sockets in handed.items():
+        for sock in sockets:
+            is_nameless = name not in ports and _is_unit(name) and sock.family in _FAMILIES
+            found.setdefault(names.get(sock.getsockname()[1], name) if is_nameless else name, []).append(sock)
+    return found
+
+
+def _is_unit(name: str) -> bool:
+    """Whether it is what systemd calls sockets without FileDescriptorName=."""
+    return name == "" or name.endswith(".socket")
+
+
 def _problems(
     config: Config, ports: Mapping[str, int], name: str, sockets: Iterable[socket.socket]
 ) -> Iterator[PortProblem]:
     for sock in sockets:
-        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
+        if sock.family not in _FAMILIES or sock.type != socket.SOCK_STREAM:
             yield PortProblem(name, "-", 0, "the service manager has handed over something else than a TCP socket")
             continue
         address, port = sock.getsockname()[:2]
-        if name not in ports:
+        if name not in ports and _is_unit(name):
+            reason = "the service manager has handed over a port that nothing is configured for"
+        elif name not in ports:
             reason = f"the service manager has handed over a socket of this name; known: {', '.join(ports)}"
         elif not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             reason = "the service manager has handed over a socket that does not listen"
