@@ -31,10 +31,12 @@ def main() -> int:
     """Build, name the files, and return 0; 1 when a step failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--version", default=__version__, help="of the packages")
-    parser.add_argument("--output", type=Path, default=DIST)
+    parser.add_argument("--output", type=Path, default=DIST, help="folder for them")
+    parser.add_argument("--stage", type=Path, default=ROOT, help="folder for what is in them; replaced")
     options = parser.parse_args()
     try:
-        root = stage()
+        root = options.stage.resolve()
+        stage(root)
         for kind in ("deb", "rpm"):
             print(pack(root, kind, options.version, options.output.resolve()))
     except (BuildError, OSError) as error:
@@ -43,8 +45,8 @@ def main() -> int:
     return 0
 
 
-def stage() -> Path:
-    """The root with everything below /opt/fipsrelay, from the cache as far as that has it."""
+def stage(root: Path) -> None:
+    """Fill a root with everything below /opt/fipsrelay, from the cache as far as that has it."""
     compiler = toolchain.unpack(CACHE / "toolchain")
     python = CACHE / f"python-{_digest(HERE / name for name in _RECIPE)}"
     if not python.exists():
@@ -52,12 +54,11 @@ def stage() -> Path:
             work = Path(name) / "work"
             built = interpreter.build(compiler, CACHE / "sources", work)
             built.rename(python)
-    if ROOT.exists():
-        shutil.rmtree(ROOT)
-    shutil.copytree(python, ROOT, symlinks=True)
+    if root.exists():
+        shutil.rmtree(root)
+    shutil.copytree(python, root, symlinks=True)
     with tempfile.TemporaryDirectory() as name:
-        runtime.furnish(ROOT, HERE / "requirements.txt", wheel(Path(name)), compiler)
-    return ROOT
+        runtime.furnish(root, HERE / "requirements.txt", HERE / "patches", wheel(Path(name)), compiler)
 
 
 def wheel(folder: Path) -> Path:

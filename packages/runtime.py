@@ -47,12 +47,13 @@ sys.exit({function}())
 _COMMANDS = {"fipsrelay": ("fipsrelay.cli", "main"), "twistd": ("twisted.scripts.twistd", "run")}
 
 
-def furnish(root: Path, requirements: Path, wheel: Path, toolchain: Toolchain) -> None:
+def furnish(root: Path, requirements: Path, patches: Path, wheel: Path, toolchain: Toolchain) -> None:
     """Turn the root into what is packed: libraries by their pinned digests, the relay, its commands, byte code.
 
     Args:
         root: from ``interpreter.build``; changed.
         requirements: pins with digests.
+        patches: a folder of what has to be changed in the libraries for an interpreter without ``ssl``.
         wheel: the relay's.
         toolchain: that built the interpreter.
     """
@@ -65,6 +66,8 @@ def furnish(root: Path, requirements: Path, wheel: Path, toolchain: Toolchain) -
     tags += ["--only-binary=:all:", "--python-version=3.11", "--implementation=cp"]
     tags += ["--abi=cp311", "--abi=abi3", "--abi=none"]
     call([*pip, *tags, "--require-hashes", "-r", requirements], root)
+    for patch in sorted(patches.glob("*.diff")):
+        call(["patch", "--batch", "--forward", "--strip=1", f"--input={patch}"], packages)
     with zipfile.ZipFile(wheel) as archive:  # pip does not put anything into a folder that is there: twisted/plugins
         archive.extractall(packages)
     for pattern in _UNWANTED:

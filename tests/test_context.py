@@ -372,7 +372,7 @@ class BundleTests(Handshakes):
         self.assertIn("install ca-certificates", str(error))
 
     def test_places_of_the_platforms(self) -> None:
-        """Wherever one of them keeps its bundle, it is found; where several are, the one that its own tools maintain."""
+        """Wherever one of them keeps its bundle, it is found."""
         for name in (
             "etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu
             "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Red Hat from 7 on, Amazon Linux, Fedora

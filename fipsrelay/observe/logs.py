@@ -177,7 +177,7 @@ class Datagrams:
 
 
 class LogFile(logfile.LogFile):
-    """twistd's log file, without the rotation at a million bytes: that keeps every piece for ever, in logrotate's way."""
+    """twistd's log file without its rotation at a million bytes, which keeps every piece and is in logrotate's way."""
 
     def __init__(self, name: str, directory: str) -> None:
         super().__init__(name, directory, rotateLength=None)
@@ -192,7 +192,7 @@ class LogFile(logfile.LogFile):
             super().rotate()
             return
         try:
-            open(self.path, "ab").close()  # noqa: SIM115
+            open(self.path, "ab").close()
         except OSError as error:  # it goes on in the old one
             _log.warn("The log cannot be begun again at {path}: {error}", path=self.path, error=error.strerror)
         else:

@@ -14,7 +14,7 @@ fi
 if [ "$1" = purge ]; then
     rm -f /etc/systemd/system/fipsrelay.service.d/user.conf
     rmdir /etc/systemd/system/fipsrelay.service.d 2>/dev/null || [ ! -d /etc/systemd/system/fipsrelay.service.d ]
-    rm -rf /etc/fipsrelay /var/lib/fipsrelay /run/fipsrelay /opt/fipsrelay
+    rm -rf /etc/fipsrelay /var/lib/fipsrelay /var/log/fipsrelay /run/fipsrelay /opt/fipsrelay
     if [ -x "$(command -v update-rc.d)" ]; then
         update-rc.d fipsrelay remove >/dev/null
     fi

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from packages.build import CACHE
+from packages.build import CACHE, PROJECT
 from packages.interpreter import PREFIX
 from packages.runtime import binaries
 from packages.tests.built import package
@@ -88,6 +89,17 @@ class SizeTests(Unpacked):
     def test_installed_size(self) -> None:
         size = sum(path.lstat().st_size for path in self.root.rglob("*") if not path.is_dir())
         self.assertLessEqual(size, 130 * MEGABYTE)
+
+
+class ReproducibleTests(Folders):
+    def test_once_more(self) -> None:
+        """The same files from the same commit, interpreter and pins, whenever and wherever they are put together."""
+        place = self.folder()
+        command = [sys.executable, "-m", "packages.build", "--output", place / "dist", "--stage", place / "root"]
+        subprocess.run([str(word) for word in command], cwd=PROJECT, check=True, capture_output=True)
+        for kind in ("deb", "rpm"):
+            first = package(kind)
+            self.assertTrue((place / "dist" / first.name).read_bytes() == first.read_bytes(), first.name)
 
 
 class RpmTests(SynchronousTestCase):

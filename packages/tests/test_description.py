@@ -34,5 +34,6 @@ class DescriptionTests(SynchronousTestCase):
     def test_scripts(self) -> None:
         scripts = [*HERE.glob("scripts/*.sh"), *HERE.glob("services/*.init")]
         self.assertEqual(len(scripts), 4)
-        done = subprocess.run(["shellcheck", *map(str, scripts)], capture_output=True, text=True, check=False)
+        command = ["shellcheck", "--external-sources", *map(str, scripts)]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         self.assertEqual((done.returncode, done.stdout), (0, ""))

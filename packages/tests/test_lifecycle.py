@@ -20,7 +20,14 @@ from tests.scenarios.stage import Stage, read_exactly, read_head
 
 CONFIG = Path("/etc/fipsrelay/proxy.yaml")
 SLOT = Path("/opt/fipsrelay/share/fipsrelay")
-PLACES = ("/opt/fipsrelay", "/etc/fipsrelay", "/var/lib/fipsrelay", "/run/fipsrelay", "/usr/bin/fipsrelay")
+PLACES = (
+    "/opt/fipsrelay",
+    "/etc/fipsrelay",
+    "/var/lib/fipsrelay",
+    "/var/log/fipsrelay",
+    "/run/fipsrelay",
+    "/usr/bin/fipsrelay",
+)
 REQUEST = b"POST /api/v2/series HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\npayload"
 ANSWER = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok"
 
@@ -110,7 +117,7 @@ class LifecycleTests(Stage):
         self.relay(self.http_port)
         good = CONFIG.read_text()
         CONFIG.write_text("upstreams: 7\n")
-        self.call(*service, "reload", status=1)
+        self.call(*service, "reload", status=6)
         self.call(*service, "restart", status=6)
         self.assertEqual(self.pid(), before)
         self.relay(self.http_port)
