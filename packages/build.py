@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from fipsrelay import __version__
@@ -59,6 +60,8 @@ def stage(root: Path) -> None:
     shutil.copytree(python, root, symlinks=True)
     with tempfile.TemporaryDirectory() as name:
         runtime.furnish(root, HERE / "requirements.txt", HERE / "patches", wheel(Path(name)), compiler)
+    for path in (root, *root.rglob("*")):
+        os.utime(path, (int(epoch()),) * 2, follow_symlinks=False)
 
 
 def wheel(folder: Path) -> Path:
@@ -77,6 +80,7 @@ def wheel(folder: Path) -> Path:
     return built
 
 
+@cache
 def epoch() -> str:
     """Seconds that all files of a package bear as their time: those of the last commit, or of the environment."""
     return os.environ.get("SOURCE_DATE_EPOCH") or call(["git", "log", "-1", "--format=%ct"], PROJECT).strip()
