@@ -111,6 +111,7 @@ class LifecycleTests(Stage):
         self.assertEqual(process.stat().st_uid, pwd.getpwnam("fipsrelay").pw_uid)
         self.assertIn("/opt/fipsrelay/share/fipsrelay/fips.so", (process / "maps").read_text())
         self.relay(self.http_port)
+        self.check_commands()
         before = self.pid()
         self.call(*service, "reload")
         self.assertEqual(self.pid(), before)
@@ -130,6 +131,16 @@ class LifecycleTests(Stage):
         self.call(*service, "status", status=1)
         self.call(*service, "start")
         self.relay(self.http_port)
+
+    def check_commands(self) -> None:
+        """Those of an operator find all that they import."""
+        command, config = "/usr/bin/fipsrelay", ("-c", str(CONFIG))
+        self.assertIn("web", self.call(command, "status", *config))
+        self.assertIn(str(SLOT / "fips.so"), self.call(command, "module", "--prove", *config))
+        found = json.loads(self.call(command, "doctor", "--json", *config))["findings"]
+        self.assertEqual([each for each in found if each["state"] == "FAIL"], [])
+        self.call(command, "evidence", *config, "-o", str(self.folder / "evidence"))
+        self.assertIn("fipsrelay", self.call(command, "completion", "bash"))
 
     def check_upgrade(self) -> None:
         """The configuration and the module stay."""
