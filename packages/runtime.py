@@ -91,13 +91,14 @@ def _compile(prefix: Path, library: Path, root: Path) -> None:
         prefix,
         "import compileall, py_compile, sys; "
         f"sys.exit(not compileall.compile_dir({str(library)!r}, quiet=1, stripdir={str(root)!r}, prependdir='/', "
-        "invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH, workers=0))",
+        "invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH))",
     )
 
 
 def _run(prefix: Path, code: str) -> None:
     """In the interpreter, where it is now."""
-    environ = {"PYTHONHOME": str(prefix), "PYTHONDONTWRITEBYTECODE": "1"}
+    # The same seed, and files one after the other: byte code depends a little on what the compiler has seen before.
+    environ = {"PYTHONHOME": str(prefix), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
     call([prefix / "bin" / PYTHON, "-s", "-P", "-c", code], prefix, environ)
 
 
