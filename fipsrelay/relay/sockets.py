@@ -1,4 +1,4 @@
-"""The listening sockets: bound here, or handed over by the service manager by name or port of what is to use them."""
+"""The listening sockets: bound here, or handed over by the service manager, by name or port of what is to use them."""
 
 from __future__ import annotations
 

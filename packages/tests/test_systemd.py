@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 
-from tests.packages.installed import CONFIG, SERVICES, Installed
+from packages.tests.installed import CONFIG, SERVICES, Installed
 
 UNIT = "fipsrelay.service"
 # What the relay's user tries inside of the unit, and what comes of it: an error's name, or nothing.

@@ -6,7 +6,7 @@ import json
 import socket
 from pathlib import Path
 
-from tests.packages.installed import SERVICES, Installed
+from packages.tests.installed import SERVICES, Installed
 
 PIDFILE = "/run/fipsrelay/fipsrelay.pid"
 LOG = "/var/log/fipsrelay/fipsrelay.log"
@@ -46,8 +46,8 @@ class InitTests(Installed):
         self.assertIn(f"runs (process {self.pid()})", self.service("status"))
         self.assertEqual(self.document()["state"], "ready")
         self.relay_everything(intake)
-        versions = {record["version"] for record in intake.records()}
-        self.assertEqual(versions, {"TLSv1.3"})
+        with self.machine.network():
+            self.assertEqual({record["version"] for record in intake.records()}, {"TLSv1.3"})
         pid = self.pid()
         self.service("start")
         self.assertEqual(self.pid(), pid, "one that runs is not started again")
@@ -119,7 +119,7 @@ class InitTests(Installed):
         self.service("status")
         self.assertEqual(self.pid(), pid)
         # What only the relay itself can find wrong.
-        self.configure("\ntls:\n  trust: /nowhere.pem\n".replace("\ntls:\n  trust", "\n#tls:\n  #trust"))
+        self.configure()
         path = self.machine.root / "etc/fipsrelay/proxy.yaml"
         path.write_text(path.read_text().replace("trust: system", "trust: /nowhere.pem"))
         self.assertIn("/nowhere.pem cannot be read", self.service("reload", 1))

@@ -18,9 +18,9 @@ from fipsrelay.demo import certificates
 from fipsrelay.demo.payloads import payloads
 from fipsrelay.demo.peer import IntakeProcess
 from fipsrelay.demo.run import send_all
-from tests.packages.machine import CHECKOUT, Machine
+from packages.tests.machine import CHECKOUT, Machine
 
-SERVICES = CHECKOUT / "packaging" / "services"
+SERVICES = CHECKOUT / "packages" / "services"
 CONFIG = "/etc/fipsrelay/proxy.yaml"
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,0 +1,112 @@
+"""Build the packages: ``python -m packages.build``. What takes long is kept in ``.cache``."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from fipsrelay import __version__
+from packages import interpreter, runtime, toolchain
+from packages.commands import BuildError, call
+
+PROJECT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
+CACHE = PROJECT / ".cache"
+ROOT = CACHE / "root"
+DIST = PROJECT / "dist"
+# What the relay's wheel is made of.
+_WHEEL = ("fipsrelay", "twisted", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+# Of what decides about the interpreter: it is built anew when one of them changes.
+_RECIPE = ("interpreter.py", "sources.py", "toolchain.py")
+
+
+def main() -> int:
+    """Build, name the files, and return 0; 1 when a step failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--version", default=__version__, help="of the packages")
+    parser.add_argument("--output", type=Path, default=DIST, help="folder for them")
+    parser.add_argument("--stage", type=Path, default=ROOT, help="folder for what is in them; replaced")
+    options = parser.parse_args()
+    try:
+        root = options.stage.resolve()
+        stage(root)
+        for kind in ("deb", "rpm"):
+            print(pack(root, kind, options.version, options.output.resolve()))
+    except (BuildError, OSError) as error:
+        print(f"build: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def stage(root: Path) -> None:
+    """Fill a root with everything below /opt/fipsrelay, from the cache as far as that has it."""
+    compiler = toolchain.unpack(CACHE / "toolchain")
+    python = CACHE / f"python-{_digest(HERE / name for name in _RECIPE)}"
+    if not python.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as name:
+            work = Path(name) / "work"
+            built = interpreter.build(compiler, CACHE / "sources", work)
+            built.rename(python)
+    if root.exists():
+        shutil.rmtree(root)
+    shutil.copytree(python, root, symlinks=True)
+    with tempfile.TemporaryDirectory() as name:
+        runtime.furnish(root, HERE / "requirements.txt", HERE / "patches", wheel(Path(name)), compiler)
+    for path in (root, *root.rglob("*")):
+        os.utime(path, (int(epoch()),) * 2, follow_symlinks=False)
+
+
+def wheel(folder: Path) -> Path:
+    """The relay's, built from a copy: what an earlier build has left in the checkout would get into it."""
+    tree = folder / "tree"
+    tree.mkdir()
+    for name in _WHEEL:
+        path = PROJECT / name
+        if path.is_dir():
+            shutil.copytree(path, tree / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
+        else:
+            shutil.copy(path, tree)
+    command = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(tree)]
+    call([sys.executable, "-m", "pip", *command], folder, {"SOURCE_DATE_EPOCH": epoch()})
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@cache
+def epoch() -> str:
+    """Seconds that all files of a package bear as their time: those of the last commit, or of the environment."""
+    return os.environ.get("SOURCE_DATE_EPOCH") or call(["git", "log", "-1", "--format=%ct"], PROJECT).strip()
+
+
+def pack(root: Path, kind: str, version: str, output: Path) -> Path:
+    """Make a package of a staged root.
+
+    Args:
+        root: see ``stage``.
+        kind: ``deb`` or ``rpm``.
+        version: of the package.
+        output: folder for it.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    file = output / f"fipsrelay_{version}_{architecture}.{kind}"
+    environ = {"ROOT": str(root), "VERSION": version, "ARCHITECTURE": architecture, "SOURCE_DATE_EPOCH": epoch()}
+    program = Path(sys.executable).with_name("nfpm")
+    call([program, "package", "--config", HERE / "nfpm.yaml", "--packager", kind, "--target", file], PROJECT, environ)
+    return file
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What is true of the built packages. Slow, and as root: ``make test-packages``."""
