@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
 SUITE_PACKAGES := build-essential chromium chromium-driver haproxy libnginx-mod-stream nginx openssl python3-openssl slowhttptest squid systemd
 # For building packages and trying them. binutils and make come with build-essential.
-PACKAGES_PACKAGES := build-essential patch rpm shellcheck
+PACKAGES_PACKAGES := build-essential logrotate man-db mandoc patch rpm shellcheck systemd
 
 .PHONY: run test test-packages packages pins soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages missing-packages
 .DELETE_ON_ERROR:

@@ -51,3 +51,21 @@ class ProxyTests(SynchronousTestCase):
         [certificate] = config.fips.certificates
         self.assertEqual((certificate.number, certificate.sunset), ("4985", "2030-03-10"))
         self.assertNotIn("network_devices_netflow_frontend", config.intakes)
+
+
+class OlderTests(SynchronousTestCase):
+    """What operators have on their hosts: each version's file, as it was shipped, means the same today."""
+
+    def test_shipped(self) -> None:
+        files = sorted((Path(__file__).parent / "configurations").glob("*.yaml"))
+        self.assertEqual([file.stem for file in files][:1], ["0.1.0"])
+        for file in files:
+            self.assertEqual(load_file(str(file)), ProxyTests.preset, file.name)
+
+    def test_so_does_every_setting_of_it(self) -> None:
+        """Written out, as those who change one have it."""
+        for file in sorted((Path(__file__).parent / "configurations").glob("*.yaml")):
+            complete = re.sub(r"(?m)^( *)#(?=\w)", r"\1", file.read_text())
+            self.assertEqual(load_text(complete, file.name), ProxyTests.preset)
+            examples = "\n".join(re.findall(r"(?m)^#     (.*)$", complete))
+            self.assertEqual(load_text(f"preset: datadog\n{examples}\n", file.name).intakes["archive"].port, 9823)

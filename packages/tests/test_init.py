@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from pathlib import Path
 
 from packages.tests.installed import SERVICES, Installed
 
@@ -47,7 +46,7 @@ class InitTests(Installed):
         self.assertEqual(self.document()["state"], "ready")
         self.relay_everything(intake)
         with self.machine.network():
-            self.assertEqual({record["version"] for record in intake.records()}, {"TLSv1.3"})
+            self.assertEqual({record["tls_version"] for record in intake.records()}, {"TLSv1.3"})
         pid = self.pid()
         self.service("start")
         self.assertEqual(self.pid(), pid, "one that runs is not started again")
@@ -150,16 +149,15 @@ class InitTests(Installed):
         self.service("start")
         self.machine.run("kill", "-KILL", str(self.pid()))
         self.assertIn("does not run", self.service("status", 1))
-        path = self.machine.root / PIDFILE[1:]
-        path.write_text("1")
+        other = f"sleep 1000 >/dev/null 2>&1 & echo $! >{PIDFILE}; cat {PIDFILE}"
+        somebody = self.machine.run("sh", "-c", other).stdout.strip()
         self.service("status", 1)
         self.service("start")
-        self.assertNotEqual(self.pid(), 1)
-        path.write_text("1")
+        self.assertNotEqual(str(self.pid()), somebody)
         self.service("stop")
-        self.assertEqual(
-            self.machine.run("cat", "/proc/1/comm").stdout.strip(), Path("/proc/self/comm").read_text().strip()
-        )
+        self.machine.run("sh", "-c", f"echo {somebody} >{PIDFILE}")
+        self.service("stop")
+        self.assertEqual(self.machine.run("cat", f"/proc/{somebody}/comm").stdout, "sleep\n")
 
     def test_replaced_program(self) -> None:
         """An upgrade puts another interpreter in its place, and the one that runs is stopped all the same."""
