@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import os
 import platform
@@ -47,7 +48,7 @@ def main() -> int:
 
 
 def stage(root: Path) -> None:
-    """Fill a root with everything below /opt/fipsrelay, from the cache as far as that has it."""
+    """Fill a root with /opt/fipsrelay, from the cache as far as that has it, and the man page."""
     compiler = toolchain.unpack(CACHE / "toolchain")
     python = CACHE / f"python-{_digest(HERE / name for name in _RECIPE)}"
     if not python.exists():
@@ -60,6 +61,9 @@ def stage(root: Path) -> None:
     shutil.copytree(python, root, symlinks=True)
     with tempfile.TemporaryDirectory() as name:
         runtime.furnish(root, HERE / "requirements.txt", HERE / "patches", wheel(Path(name)), compiler)
+    page = root / "usr/share/man/man8/fipsrelay.8.gz"
+    page.parent.mkdir(parents=True)
+    page.write_bytes(gzip.compress((HERE / "services" / "fipsrelay.8").read_bytes(), mtime=0))
     for path in (root, *root.rglob("*")):
         os.utime(path, (int(epoch()),) * 2, follow_symlinks=False)
 

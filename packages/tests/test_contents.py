@@ -110,6 +110,7 @@ class RpmTests(SynchronousTestCase):
             f"{PREFIX}/bin/twistd",
             f"{PREFIX}/share/fipsrelay",
             "/usr/bin/fipsrelay",
+            "/usr/share/man/man8/fipsrelay.8.gz",
             "/etc/fipsrelay/proxy.yaml.example",
             "/usr/lib/systemd/system/fipsrelay.service",
         ):
