@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -97,9 +100,19 @@ class ReproducibleTests(Folders):
         place = self.folder()
         command = [sys.executable, "-m", "packages.build", "--output", place / "dist", "--stage", place / "root"]
         subprocess.run([str(word) for word in command], cwd=PROJECT, check=True, capture_output=True)
+        again = place / "dist" / package("deb").name
+        self.assertEqual(digests(again).items() ^ digests(package("deb")).items(), set())
         for kind in ("deb", "rpm"):
             first = package(kind)
             self.assertTrue((place / "dist" / first.name).read_bytes() == first.read_bytes(), first.name)
+
+
+def digests(deb: Path) -> dict[str, str]:
+    """Of what is in a .deb, by name."""
+    tar = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(deb)], check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        files = {entry.name: archive.extractfile(entry) for entry in archive if entry.isfile()}
+        return {name: hashlib.sha256(file.read()).hexdigest() for name, file in files.items() if file is not None}
 
 
 class RpmTests(SynchronousTestCase):
