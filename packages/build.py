@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 CACHE = PROJECT / ".cache"
 ROOT = CACHE / "root"
 DIST = PROJECT / "dist"
+_OLDEST_OF_ZIP = "315532800"  # which wheels are
 # What the relay's wheel is made of.
 _WHEEL = ("fipsrelay", "twisted", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 # Of what decides about the interpreter: it is built anew when one of them changes.
@@ -86,8 +87,12 @@ def wheel(folder: Path) -> Path:
 
 @cache
 def epoch() -> str:
-    """Seconds that all files of a package bear as their time: those of the last commit, or of the environment."""
-    return os.environ.get("SOURCE_DATE_EPOCH") or call(["git", "log", "-1", "--format=%ct"], PROJECT).strip()
+    """Seconds that all files of a package bear as their time: of the environment, of the last commit, or of 1980."""
+    if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        return given
+    if not (PROJECT / ".git").exists():  # sources without their history
+        return _OLDEST_OF_ZIP
+    return call(["git", "log", "-1", "--format=%ct"], PROJECT).strip()
 
 
 def pack(root: Path, kind: str, version: str, output: Path) -> Path:
