@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from importlib import util
 from pathlib import Path
 
@@ -27,6 +28,24 @@ class SymbolTests(Folders):
         path = self.folder() / "file"
         path.write_bytes(b"\x7fELF\x02\x01".ljust(64, b"\0"))
         self.assertEqual(library.symbols(path, {"main"}), {})
+
+
+class BaseTests(Folders):
+    """``library._base``."""
+
+    def test_read_at_the_same_time(self) -> None:
+        """Who maps the file only to read it, as another thread's ``symbols`` does, is not the loader."""
+        from cryptography.hazmat.bindings import _rust
+
+        path = Path(str(_rust.__file__))
+        loaded = library._base(path)
+        with path.open("rb") as file:
+            maps = [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for _ in range(3)]
+        try:
+            self.assertEqual(library._base(path), loaded)
+        finally:
+            for each in maps:
+                each.close()
 
 
 class CutTests(Folders):

@@ -127,11 +127,14 @@ def mapped(maps: Path = Path("/proc/self/maps")) -> frozenset[str]:
 
 
 def _base(path: Path) -> int:
-    """Where the file's first byte is mapped; for a shared object its symbols count from there."""
+    """Where the loader has mapped the file's first byte, from which its symbols count.
+
+    The loader's mappings are private; ``symbols`` in another thread may share one at the same time.
+    """
     wanted = os.path.realpath(path)
     for line in Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines():
         fields = line.split(None, 5)
-        if len(fields) == 6 and fields[5] == wanted and int(fields[2], 16) == 0:
+        if len(fields) == 6 and fields[5] == wanted and fields[1].endswith("p") and int(fields[2], 16) == 0:
             return int(fields[0].split("-")[0], 16)
     raise FipsError("library-unreadable", f"{wanted} mapped", "it is not", _REINSTALL)
 
