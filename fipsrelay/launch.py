@@ -11,7 +11,8 @@ import getopt
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import attrs
@@ -21,6 +22,7 @@ from fipsrelay.crypto import gate, interpreter
 from fipsrelay.errors import ConfigError, FipsError, FipsrelayError, PortsError, Problem
 
 STATUSES = {ConfigError: 2, FipsError: 3, PortsError: 4}
+_GIVEN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 _MAIN = "from fipsrelay.cli import main; sys.exit(main())"
 
 
@@ -33,12 +35,14 @@ class Proven:
         path: the same from anywhere.
         config: read from it, once: what the gate went by is what the service goes by.
         evidence: what the gate saw.
+        given: what the service manager said of the sockets that it holds, see sd_listen_fds(3).
     """
 
     file: str
     path: str
     config: Config
     evidence: gate.Evidence
+    given: Mapping[str, str]
 
 
 # Facts about this process, set once by main, before any other thread or the reactor runs.
@@ -64,7 +68,11 @@ def proof(file: str | None) -> Proven:
 
 
 def _begin_again() -> NoReturn:
-    os.execve(sys.executable, interpreter.command(_MAIN, "twistd", *sys.argv[1:]), os.environ)
+    # Twisted has taken the manager's out of the environment if any plugin asked for its endpoints.
+    first = Path("/proc/self/environ").read_text(errors="surrogateescape").split("\0")
+    given = dict(pair.split("=", 1) for pair in first if pair.partition("=")[0] in _GIVEN)
+    words = interpreter.command(_MAIN, "twistd", *sys.argv[1:])
+    os.execve(sys.executable, words, {**os.environ, **given})
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -79,11 +87,13 @@ def main(argv: Sequence[str]) -> int | None:
     global _launched, _proven
     _launched = True
     words = list(argv)
+    # Out of the environment, for they are nobody else's; and before Twisted is loaded, which would take them.
+    given = {name: os.environ.pop(name) for name in _GIVEN if name in os.environ}
     try:
         file = config_file(words)
         if file is not None:
             config = _load(file)
-            _proven = Proven(file, os.path.abspath(file), config, gate.prove(config.fips))
+            _proven = Proven(file, os.path.abspath(file), config, gate.prove(config.fips), given)
     except (ConfigError, FipsError) as error:
         return refuse(error)
     _run_twistd(words)
@@ -127,7 +137,7 @@ def config_file(words: Sequence[str]) -> str | None:
     """
     for at in (at for at, word in enumerate(words) if word == "fipsrelay"):
         try:
-            options, rest = getopt.getopt(list(words[at + 1 :]), "c:", ["config=", "help", "version"])
+            options, rest = getopt.getopt(list(words[at + 1 :]), "c:", ["config=", "handover=", "help", "version"])
         except getopt.GetoptError:
             continue
         names = {*words[:at], *(name for name, _ in options)}

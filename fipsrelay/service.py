@@ -12,8 +12,9 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -38,6 +39,7 @@ from fipsrelay.observe.notify import Manager, Notify
 from fipsrelay.observe.sampling import Sampling, Summaries
 from fipsrelay.observe.site import Page, StatusSite
 from fipsrelay.relay.frontend import Frontend
+from fipsrelay.relay.handover import Handover, take
 from fipsrelay.relay.intake import Departing, Intake
 from fipsrelay.relay.room import Room, places
 from fipsrelay.relay.sockets import PAGE, Sockets, bind, bind_intakes, handed_over
@@ -114,7 +116,14 @@ def assemble(config: Config) -> Parts:
     )
 
 
-def make(config: Config, evidence: Evidence, reactor: Any, file: str = "") -> IService:
+def make(
+    config: Config,
+    evidence: Evidence,
+    reactor: Any,
+    file: str = "",
+    given: Mapping[str, str] = MappingProxyType({}),
+    handover: str = "",
+) -> IService:
     """The tree of services of a process that has passed the gate, with its sockets bound.
 
     Args:
@@ -122,13 +131,19 @@ def make(config: Config, evidence: Evidence, reactor: Any, file: str = "") -> IS
         evidence: of the gate.
         reactor: Twisted's.
         file: the absolute path of the configuration, to read it again; empty for never.
+        given: see ``handed_over``.
+        handover: where listening sockets pass from a relay to its successor; empty for nowhere.
 
     Raises:
         FipsError, ConfigError: see ``assemble``.
         PortsError: ports are taken.
     """
     parts = assemble(config)
-    return Relay(parts, evidence, bind(config, handed_over(os.environ)), reactor, file)
+    taken = take(handover) if handover else {}
+    sockets = bind(config, handed_over(given), taken)
+    for sock in taken.values():
+        sock.close()
+    return Relay(parts, evidence, sockets, reactor, file, handover)
 
 
 class Stages(MultiService):
@@ -154,10 +169,12 @@ class Relay(Stages):
         evidence: of the gate.
         sockets: from ``bind``.
         reactor: Twisted's.
-        file: see ``make``.
+        file, handover: see ``make``.
     """
 
-    def __init__(self, parts: Parts, evidence: Evidence, sockets: Sockets, reactor: Any, file: str = "") -> None:
+    def __init__(
+        self, parts: Parts, evidence: Evidence, sockets: Sockets, reactor: Any, file: str = "", handover: str = ""
+    ) -> None:
         super().__init__()
         self.setName("fipsrelay")
         config = parts.config
@@ -177,6 +194,7 @@ class Relay(Stages):
         self._notify = Notify(Manager(os.environ), self._line, reactor)
         self._upstreams = Upstreams(self._backends, self._means.names, parts.way, reactor)
         site = StatusSite(self._document, self._report, self._say_state, reactor)
+        self._page = Page(site, sockets[PAGE], reactor)
         self._intakes = MultiService()
         self._intakes.setName("intakes")
         self._departing = Departing()
@@ -185,7 +203,7 @@ class Relay(Stages):
             self._notify,
             Timekeeping(self._means.deadlines),
             self._upstreams,
-            Page(site, sockets[PAGE], reactor),
+            self._page,
             Sampling(self._histories, reactor),
             Summaries(self._counters.intakes, reactor),
             self._watch,
@@ -195,6 +213,13 @@ class Relay(Stages):
             self.addService(service)
         for name in config.intakes:
             self._add_intake(name, sockets[name])
+        if handover:
+            self.addService(Handover(handover, self._listening, reactor))
+
+    def _listening(self) -> Iterator[socket.socket]:
+        yield from self._page.sockets()
+        for intake in self._intakes:
+            yield from intake.sockets().values()
 
     def _add_intake(self, name: str, sockets: Sequence[socket.socket]) -> None:
         parts, counters = self._parts, IntakeCounters()

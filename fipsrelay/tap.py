@@ -14,7 +14,15 @@ from fipsrelay.errors import FipsrelayError
 class Options(usage.Options):
     """What stands behind ``fipsrelay`` on twistd's command line."""
 
-    optParameters = [["config", "c", None, "The configuration file."]]
+    optParameters = [
+        ["config", "c", None, "The configuration file."],
+        [
+            "handover",
+            None,
+            "",
+            "A Unix socket to take the listening sockets from the relay that runs, and to give them on.",
+        ],
+    ]
 
 
 def makeService(options: Options) -> IService:
@@ -26,6 +34,6 @@ def makeService(options: Options) -> IService:
 
         from fipsrelay import service
 
-        return service.make(proven.config, proven.evidence, reactor, proven.path)
+        return service.make(proven.config, proven.evidence, reactor, proven.path, proven.given, options["handover"])
     except FipsrelayError as error:
         sys.exit(launch.refuse(error))

@@ -928,7 +928,43 @@ class DrainTests(Exchanges):
         return self.port.frontend.drain().called
 
     def test_idle(self) -> None:
+        self.port.wait(1)
+        self.asked().give(OK)
         self.assertTrue(self.drained())
+        self.assert_over("closed")
+
+    def test_never_used(self) -> None:
+        """Agents connect ahead of their needs."""
+        self.port.wait(1)
+        self.assertTrue(self.drained())
+        self.assert_over("closed")
+
+    def test_just_connected(self) -> None:
+        """Its request is on its way."""
+        self.port.wait(0.5)
+        self.assertFalse(self.drained())
+        self.agent.give(GET)
+        self.connect().give(OK)
+        self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent)
+        self.assert_over("closed")
+
+    def test_just_connected_for_nothing(self) -> None:
+        self.port.wait(0.5)
+        self.assertFalse(self.drained())
+        self.port.wait(1)
+        self.assert_over("closed")
+
+    def test_arrived(self) -> None:
+        """A request of which the reactor has not told yet."""
+        self.port.wait(1)
+        upstream = self.asked()
+        upstream.give(OK)
+        before = len(self.agent.sent)
+        self.agent.quiet = False
+        self.assertFalse(self.drained())
+        self.agent.give(GET)
+        upstream.give(OK)
+        self.assertIn(b"\r\nConnection: close\r\n", self.agent.sent[before:])
         self.assert_over("closed")
 
     def test_in_a_head(self) -> None:

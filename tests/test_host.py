@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from fipsrelay.observe.host import Holder, holder, is_clock_set
+from fipsrelay.observe.host import Holder, holders, is_clock_set
 from tests.folders import Folders
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -17,16 +17,16 @@ class HolderTests(Folders):
         name = Path("/proc/self/comm").read_text().strip()
         for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
             with socket.create_server((address, 0), family=family) as listener:
-                self.assertEqual(holder(listener.getsockname()[1]), Holder(os.getpid(), name))
+                self.assertEqual(holders(listener.getsockname()[1]), [Holder(os.getpid(), name)])
                 port = listener.getsockname()[1]
-            self.assertIsNone(holder(port))
+            self.assertEqual(holders(port), [])
 
     def test_connections_do_not_count(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             client = socket.create_connection(listener.getsockname())
             accepted, _ = listener.accept()
         port = accepted.getsockname()[1]
-        self.assertIsNone(holder(port))
+        self.assertEqual(holders(port), [])
         client.close()
         accepted.close()
 
@@ -38,9 +38,23 @@ class HolderTests(Folders):
         (proc / "net" / "tcp").write_text(HEAD + line)
         (proc / "12").mkdir()
         (proc / "self").mkdir()
-        found = holder(9803, proc)
+        [found] = holders(9803, proc)
         self.assertEqual((found, str(found)), (Holder(None), "a process of another user"))
-        self.assertIsNone(holder(9804, proc))
+        self.assertEqual(holders(9804, proc), [])
+
+    def test_shared(self) -> None:
+        """Who starts it, and who was started, have the same socket."""
+        proc = self.folder()
+        (proc / "net").mkdir()
+        line = "   0: 0100007F:264B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n"
+        (proc / "net" / "tcp").write_text(HEAD + line)
+        for number, name in ((1, "systemd"), (12, "python3")):
+            (proc / str(number) / "fd").mkdir(parents=True)
+            (proc / str(number) / "fd" / "3").symlink_to("socket:[4711]")
+            (proc / str(number) / "comm").write_text(f"{name}\n")
+        found = holders(9803, proc)
+        self.assertEqual(found, [Holder(1, "systemd"), Holder(12, "python3")])
+        self.assertEqual([holder.is_manager for holder in found], [True, False])
 
     def test_words(self) -> None:
         self.assertEqual(str(Holder(12, "haproxy")), "haproxy (process 12)")

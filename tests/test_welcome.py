@@ -93,7 +93,26 @@ class WelcomeTests(SynchronousTestCase):
         self.assertFalse(self.welcome.give_way())
         self.assertTrue(self.stream.is_open)
 
+    def test_drain_of_a_fresh_one(self) -> None:
+        """Its request may be on its way, and is served."""
+        drained = self.port.frontend.drain()
+        self.assertTrue(self.stream.is_open)
+        self.stream.user.stream_ready()
+        self.assertNoResult(drained)
+        self.assertIs(self.stream.user, self.exchange)
+        self.port.wait(2)
+        self.assertEqual(self.stream.how, "closed")
+        self.successResultOf(drained)
+
+    def test_drain_of_a_silent_one(self) -> None:
+        drained = self.port.frontend.drain()
+        self.port.wait(2)
+        self.assertEqual(self.stream.how, "reset")
+        self.assert_given_up({})
+        self.successResultOf(drained)
+
     def test_drain(self) -> None:
+        self.port.wait(2)
         drained = self.port.frontend.drain()
         self.assertEqual(self.stream.how, "reset")
         self.assert_given_up({})

@@ -103,6 +103,7 @@ class RelayProcess:
         prefix: a program that starts it, with its arguments.
         python: the interpreter beside which it is installed.
         descriptors: that it inherits.
+        options: more of ``fipsrelay``'s own.
 
     Attributes:
         pid: its process id.
@@ -115,9 +116,11 @@ class RelayProcess:
         prefix: Sequence[str] = (),
         python: str = sys.executable,
         descriptors: Sequence[int] = (),
+        options: Sequence[str] = (),
     ) -> None:
+        twistd = [str(Path(python).with_name("twistd")), "-n", "--pidfile="]
         self._process = subprocess.Popen(
-            [*prefix, str(Path(python).with_name("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(config_file)],
+            [*prefix, *twistd, "fipsrelay", "-c", str(config_file), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

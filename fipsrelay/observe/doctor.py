@@ -105,13 +105,17 @@ def _running(config: Config) -> Generator[Finding, None, int | None]:
 def _ports(config: Config, running: int | None) -> Iterator[Finding]:
     ports = {"statistics page": config.listen.port_range_start}
     ports |= {name: intake.port for name, intake in config.intakes.items()}
-    taken = {name: holder for name, port in ports.items() if (holder := host.holder(port)) is not None}
-    for name, holder in taken.items():
-        if running is None or holder.pid not in (running, None):
+    taken = {name: holders for name, port in ports.items() if (holders := host.holders(port))}
+    kept = [name for name, holders in taken.items() if all(holder.is_manager for holder in holders)]
+    for name, holders in taken.items():
+        # A relay may share them with systemd, and with a predecessor that is still finishing.
+        if name not in kept and (running is None or not {running, None} & {holder.pid for holder in holders}):
             remedy = "stop that process, or give the intake another port"
-            yield Finding("ports", FAIL, f"port {ports[name]} of {name} is held by {holder}", remedy)
+            yield Finding("ports", FAIL, f"port {ports[name]} of {name} is held by {holders[0]}", remedy)
     if not taken:
         yield Finding("ports", OK, f"all {len(ports)} are free")
+    elif running is None and kept:
+        yield Finding("ports", OK, f"systemd holds {len(kept)} of {len(ports)}, for the relay to be started")
     elif running is not None:
         missing = [f"{ports[name]} of {name}" for name in ports if name not in taken]
         if missing:

@@ -25,12 +25,17 @@ class Holder:
     pid: int | None
     name: str = ""
 
+    @property
+    def is_manager(self) -> bool:
+        """Whether it is systemd, which holds sockets for others."""
+        return (self.pid, self.name) == (1, "systemd")
+
     def __str__(self) -> str:
         return f"{self.name} (process {self.pid})" if self.pid is not None else "a process of another user"
 
 
-def holder(port: int, proc: Path = Path("/proc")) -> Holder | None:
-    """Who listens on a TCP port, on whatever address; None when nobody does.
+def holders(port: int, proc: Path = Path("/proc")) -> list[Holder]:
+    """Who listens on a TCP port, on whatever address.
 
     Args:
         port: TCP port.
@@ -38,11 +43,13 @@ def holder(port: int, proc: Path = Path("/proc")) -> Holder | None:
     """
     sockets = set(_listening(port, proc))
     if not sockets:
-        return None
-    for process in proc.iterdir():
-        if process.name.isdigit() and sockets & set(_open(process)):
-            return Holder(int(process.name), (process / "comm").read_text().strip())
-    return Holder(None)
+        return []
+    found = [
+        Holder(int(process.name), _name(process))
+        for process in sorted(proc.iterdir())
+        if process.name.isdigit() and sockets & set(_open(process))
+    ]
+    return found or [Holder(None)]
 
 
 def _listening(port: int, proc: Path) -> Iterator[str]:
@@ -62,6 +69,13 @@ def _open(process: Path) -> Iterator[str]:
             yield os.readlink(descriptor)
     except OSError:
         return  # it is another user's, or has ended
+
+
+def _name(process: Path) -> str:
+    try:
+        return (process / "comm").read_text().strip()
+    except OSError:
+        return "a process that has ended"
 
 
 def is_clock_set() -> bool:

@@ -14,7 +14,8 @@ from urllib.parse import unquote_to_bytes
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.web.http import HTTPFactory, Request, datetimeToString
 from twisted.web.iweb import INonQueuedRequestFactory
@@ -226,13 +227,17 @@ class Page(Service):
         self._factory = factory
         self._sockets = sockets
         self._reactor = reactor
-        self._ports: list[IListeningPort] = []
+        self._ports: list[Port] = []
 
     def startService(self) -> None:
         super().startService()
         for sock in self._sockets:
             self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, self._factory))
             sock.close()
+
+    def sockets(self) -> list[socket.socket]:
+        """What it listens on."""
+        return [port.socket for port in self._ports]
 
     def stopService(self) -> Deferred[None]:
         super().stopService()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fipsrelay.errors import AgentError, MessageError, UpstreamError
 from fipsrelay.relay.answer import JOIN, Answer, local_answer
-from fipsrelay.relay.frontend import Frontend, Request
+from fipsrelay.relay.frontend import FRESH, Frontend, Request
 from fipsrelay.relay.hello import ALERT, HANDSHAKE, refusal
 from fipsrelay.upstream.search import RETRIES, Search
 from fipsrelay.wire.deadlines import NEVER
@@ -78,10 +78,17 @@ class Exchange:
         stream.resume()
 
     def drain(self) -> None:
-        """Finish the request under way, if any, and close."""
+        """Finish the request under way, if any, and close. One may be on its way: what looks idle is not always."""
         self.closing = True
-        if self._request is None and not self._heads.begun and not self._over:
+        if self._request is not None or self._heads.begun or self._over:
+            return
+        fresh = self.deadline - self._timeouts.agent_keep_alive + FRESH
+        if self._ahead or self._agent.unsent:
             self._finish()
+        elif self._began == 0 and fresh > self._now():
+            self.deadline = fresh
+        else:
+            self.give_way()
 
     def idle_since(self) -> float:
         """Since when it has been waiting for a request; NEVER while it is not."""

@@ -23,6 +23,9 @@ from fipsrelay.wire.deadlines import Deadlines
 from fipsrelay.wire.http1 import ResponseHead, parse_request, parse_response
 from fipsrelay.wire.known import Known
 
+# Seconds in which an agent that has just connected is expected to ask: one that connected to a relay which then stops
+# would not try again, as it does on a connection that it has kept.
+FRESH = 1.0
 _ANSWERS = 16  # heads that are remembered; the largest have 64 KB
 _QUIET = 10.0  # seconds in which the same failure is not logged again
 _GREETINGS = 60.0  # the same for agents with TLS where there is none: they come back with every payload

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from twisted.internet.defer import maybeDeferred
@@ -25,7 +25,11 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _log = Logger()
 
 
-def bind(config: Config, handed: Sockets = MappingProxyType({})) -> Sockets:
+def bind(
+    config: Config,
+    handed: Sockets = MappingProxyType({}),
+    held: Mapping[tuple[str, int], socket.socket] = MappingProxyType({}),
+) -> Sockets:
     """Bind every port, by intake name and ``PAGE``, and listen on it, unless there are sockets for it already.
 
     A host without IPv6 has no ``::1``; that is no reason not to serve its Agent on 127.0.0.1.
@@ -34,6 +38,7 @@ def bind(config: Config, handed: Sockets = MappingProxyType({})) -> Sockets:
         config: says where.
         handed: sockets that the service manager has bound. Those that have no name of their own, but that of their unit
             or none (systemd before 227), are told apart by their ports.
+        held: see ``bind_intakes``.
 
     Raises:
         PortsError: all ports that could not be bound, and sockets that may not be used; none is left bound then.
@@ -42,7 +47,7 @@ def bind(config: Config, handed: Sockets = MappingProxyType({})) -> Sockets:
     handed = _told_apart(ports, handed)
     problems = [problem for name in handed for problem in _problems(config, ports, name, handed[name])]
     own = {name: port for name, port in ports.items() if name not in handed}
-    return {**handed, **_bind(config, own, {}, problems, [sock for each in handed.values() for sock in each])}
+    return {**handed, **_bind(config, own, held, problems, [sock for each in handed.values() for sock in each])}
 
 
 def bind_intakes(config: Config, held: Mapping[tuple[str, int], socket.socket]) -> Sockets:
@@ -89,18 +94,18 @@ def _bind(
     return bound
 
 
-def handed_over(environ: MutableMapping[str, str]) -> Sockets:
-    """Listening sockets of the service manager by their names, taken out of the environment; see sd_listen_fds(3).
+def handed_over(given: Mapping[str, str]) -> Sockets:
+    """Listening sockets of the service manager by their names; see sd_listen_fds(3).
 
     They stay open while the relay is restarted, so that no connection is refused meanwhile.
 
     Args:
-        environ: of the process.
+        given: LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, if they were in the environment.
 
     Raises:
         PortsError: one of them is no socket.
     """
-    pid, count, names = (environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
+    pid, count, names = (given.get(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
     found: dict[str, list[socket.socket]] = {}
     if pid != str(os.getpid()) or not count.isdigit():
         return found  # they are another process's

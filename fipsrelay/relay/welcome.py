@@ -6,7 +6,7 @@ from typing import Protocol
 
 from fipsrelay.crypto import context as crypto
 from fipsrelay.crypto.policy import judge_session
-from fipsrelay.relay.frontend import AgentConnection, Frontend
+from fipsrelay.relay.frontend import FRESH, AgentConnection, Frontend
 from fipsrelay.upstream.connect import describe
 from fipsrelay.wire.deadlines import NEVER
 from fipsrelay.wire.streams import Stream
@@ -58,8 +58,12 @@ class Welcome:
         return False
 
     def drain(self) -> None:
-        """Nothing has been asked yet."""
-        self.abort()
+        """Nothing has been asked yet, but it may have connected only to ask."""
+        fresh = self.deadline - self._frontend.timeouts.handshake + FRESH
+        if fresh > self._frontend.deadlines.now():
+            self.deadline = min(self.deadline, fresh)
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Cut it."""
@@ -68,6 +72,9 @@ class Welcome:
 
     def expired(self) -> None:
         """The agent does not go on."""
+        if self._frontend.draining:
+            self.abort()
+            return
         self._fail("agent-tls-timeout", "the handshake took too long")
 
     # -- the stream
@@ -85,6 +92,8 @@ class Welcome:
         self._frontend.counters.handshakes[facts.parameters] += 1
         self._gone(self._served)
         self._served.makeConnection(self._stream)
+        if self._frontend.draining:
+            self._served.drain()
 
     def stream_lost(self, reason: Exception | None) -> None:
         """No handshake came about."""

@@ -5,8 +5,13 @@ The interpreter and the libraries are those of the suite, mounted where the pack
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import shutil
 import sys
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import attrs
@@ -18,13 +23,64 @@ from fipsrelay.demo import certificates
 from fipsrelay.demo.payloads import payloads
 from fipsrelay.demo.peer import IntakeProcess
 from fipsrelay.demo.run import send_all
-from packages.tests.machine import CHECKOUT, Machine
+from packages.tests.machine import CHECKOUT, TIMEOUT, Machine
 
 SERVICES = CHECKOUT / "packages" / "services"
 CONFIG = "/etc/fipsrelay/proxy.yaml"
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+_SENDERS = 4
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _SCRIPTS = {"twistd": "from twisted.scripts.twistd import run as main", "fipsrelay": "from fipsrelay.cli import main"}
+
+
+class Load:
+    """Agents that send one payload after the other, each on a connection of its own.
+
+    Attributes:
+        failures: what came instead of an answer 202.
+    """
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+        self._answered = [threading.Event() for _ in range(_SENDERS)]
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._send, args=[event]) for event in self._answered]
+
+    def start(self) -> None:
+        """From now on."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """No more."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for_more(self) -> None:
+        """Until every agent has had an answer from now on.
+
+        Raises:
+            AssertionError: that takes too long.
+        """
+        for event in self._answered:
+            event.clear()
+        if not all(event.wait(TIMEOUT) for event in self._answered):
+            raise AssertionError(f"no answer; failures: {self.failures}")
+
+    def _send(self, answered: threading.Event) -> None:
+        while not self._over.is_set():
+            agent = http.client.HTTPConnection("127.0.0.1", 9804, timeout=TIMEOUT)
+            try:
+                agent.request("POST", "/api/v1/series", b"{}", {"Connection": "close"})
+                status = agent.getresponse().status
+                if status != HTTPStatus.ACCEPTED:
+                    self.failures.append(str(status))
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+            finally:
+                agent.close()
+            answered.set()
 
 
 class Installed(SynchronousTestCase):
@@ -95,6 +151,18 @@ class Installed(SynchronousTestCase):
 
     def _stop_intake(self, intake: IntakeProcess) -> None:
         self.assertEqual(intake.stop(), 0)
+
+    @contextlib.contextmanager
+    def load(self) -> Iterator[Load]:
+        """Requests of an agent of the machine, meanwhile."""
+        load = Load()
+        with self.machine.network():
+            load.start()
+        try:
+            load.wait_for_more()
+            yield load
+        finally:
+            load.stop()
 
     def relay_everything(self, intake: IntakeProcess) -> None:
         """A payload of every product, on both addresses: the same bytes at the intake, over FIPS TLS."""

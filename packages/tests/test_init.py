@@ -137,6 +137,77 @@ class InitTests(Installed):
         self.assertIn("FIPS check", self.service("start", 1))
         self.service("status", 3)
 
+    def test_restart_under_load(self) -> None:
+        """Requests of an agent while the relay is restarted again and again: each is answered."""
+        self.start_intake()
+        self.service("start")
+        with self.load() as sent:
+            for _ in range(3):
+                before = self.pid()
+                self.service("restart")
+                self.assertNotEqual(self.pid(), before)
+                self.assertFalse((self.machine.root / f"proc/{before}").exists())
+                sent.wait_for_more()
+        self.assertEqual(sent.failures, [])
+        self.service("status")
+        self.assertEqual(
+            [path.name for path in (self.machine.root / PIDFILE[1:]).parent.glob("*.pid*")], ["fipsrelay.pid"]
+        )
+        self.service("stop")
+        self.assertFalse((self.machine.root / PIDFILE[1:]).exists())
+
+    def test_restart_that_cannot_be(self) -> None:
+        """What the relay itself finds out when it starts: the one that runs goes on, and is the one that is stopped."""
+        self.start_intake()
+        self.service("start")
+        pid = self.pid()
+        path = self.machine.root / "opt/fipsrelay/share/fipsrelay/fips.so"
+        image = path.read_bytes()
+        path.unlink()  # not written over: the one that runs has it mapped
+        path.write_bytes(image[:-1])
+        with self.load() as sent:
+            self.assertIn("FIPS check", self.service("restart", 1))
+            sent.wait_for_more()
+        self.assertEqual(sent.failures, [])
+        self.assertIn(f"runs (process {pid})", self.service("status"))
+        self.service("stop")
+        self.service("status", 3)
+
+    def test_restart_of_one_that_is_stuck(self) -> None:
+        """It hands nothing over, and is killed after STOP_TIMEOUT."""
+        self.machine.put("/etc/default/fipsrelay", "STOP_TIMEOUT=1\n")
+        self.service("start")
+        pid = self.pid()
+        self.machine.run("kill", "-STOP", str(pid))
+        self.service("restart")
+        self.assertNotEqual(self.pid(), pid)
+        self.assertFalse((self.machine.root / f"proc/{pid}").exists())
+        self.assertEqual(self.document()["state"], "ready")
+
+    def test_sockets_are_for_its_user(self) -> None:
+        """Nobody else is given them, even where the file would let them ask; and nobody else's are taken."""
+        self.service("start")
+        self.machine.run("chmod", "666", "/run/fipsrelay/handover")
+        ask = "s.connect('/run/fipsrelay/handover'); print(len(socket.recv_fds(s, 1, 253)[1]))"
+        code = f"import socket; s = socket.socket(socket.AF_UNIX); {ask}"
+        given = {
+            user: self.machine.run("setpriv", f"--reuid={user}", "/opt/fipsrelay/bin/python3", "-c", code).stdout
+            for user in ("nobody", "fipsrelay", "root")
+        }
+        self.assertEqual(given, {"nobody": "0\n", "fipsrelay": "30\n", "root": "30\n"})
+        self.assertIn("asked for the listening sockets, and did not get them", self.log())
+        false = (
+            "import os, socket\n"
+            "from fipsrelay.relay.handover import take\n"
+            "s = socket.socket(socket.AF_UNIX)\n"
+            "s.bind('/run/false')\n"
+            "os.seteuid(65534)\n"
+            "s.listen()\n"
+            "os.seteuid(0)\n"
+        )
+        done = self.machine.run("/opt/fipsrelay/bin/python3", "-c", f"{false}take('/run/false')", check=1)
+        self.assertIn("/run/false does not hand sockets over: it belongs to another user", done.stderr)
+
     def test_ports_taken(self) -> None:
         with self.machine.network(), socket.create_server(("127.0.0.1", 9804)):
             self.assertIn("cannot bind socket (Address already in use) [127.0.0.1:9804]", self.service("start", 1))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
-import threading
 
 from packages.tests.installed import CONFIG, SERVICES, Installed
 
@@ -207,30 +205,11 @@ class SystemdTests(Installed):
         self.start_intake()
         self.systemctl("start", "fipsrelay.socket")
         self.systemctl("start", UNIT)
-        answers: list[int] = []
-        enough, over = threading.Event(), threading.Event()
-
-        def send() -> None:
-            while not over.is_set():
-                agent = http.client.HTTPConnection("127.0.0.1", 9804, timeout=60)
-                agent.request("POST", "/api/v1/series", b"{}", {"Connection": "close"})
-                answers.append(agent.getresponse().status)
-                agent.close()
-                enough.set()
-
-        with self.machine.network():
-            sender = threading.Thread(target=send)
-            sender.start()
-        try:
-            self.assertTrue(enough.wait(60))
+        with self.load() as sent:
             for _ in range(3):
                 self.systemctl("restart", UNIT)
-                enough.clear()
-                self.assertTrue(enough.wait(60))
-        finally:
-            over.set()
-            sender.join()
-        self.assertEqual(set(answers), {202})
+                sent.wait_for_more()
+        self.assertEqual(sent.failures, [])
 
     def test_sockets_start_it(self) -> None:
         """A payload to every product's port, when only the sockets are there."""

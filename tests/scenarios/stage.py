@@ -223,10 +223,14 @@ class Stage(SynchronousTestCase):
         return self.run_relay(self.document(upstream_port, **sections))
 
     def run_relay(
-        self, document: Mapping[str, Any], environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+        self,
+        document: Mapping[str, Any],
+        environ: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        options: Sequence[str] = (),
     ) -> RelayProcess:
         """The real program on a configuration, ready. The test fails if it does not end with status 0."""
-        relay = RelayProcess(self.write_config(document), environ, prefix, self.route().python)
+        relay = RelayProcess(self.write_config(document), environ, prefix, self.route().python, options=options)
         self.addCleanup(lambda: self.assertEqual(relay.stop(), 0, relay.output))
         relay.wait_for()
         return relay

@@ -17,12 +17,15 @@ class Congested(Stage):
     congestion = "reno"
 
     def run_relay(
-        self, document: Mapping[str, Any], environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+        self,
+        document: Mapping[str, Any],
+        environ: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        options: Sequence[str] = (),
     ) -> RelayProcess:
         folder = str(Path(__file__).with_name("congested"))
-        return super().run_relay(
-            document, {**(environ or {}), "PYTHONPATH": folder, "CONGESTION": self.congestion}, prefix
-        )
+        environ = {**(environ or {}), "PYTHONPATH": folder, "CONGESTION": self.congestion}
+        return super().run_relay(document, environ, prefix, options)
 
 
 class Paced(Congested):

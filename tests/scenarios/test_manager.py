@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fipsrelay.demo.peer import RelayProcess, executable
@@ -130,11 +130,11 @@ class ActivationTests(Stage):
         for sock in self.held.values():
             self.addCleanup(sock.close)
 
-    def start(self) -> RelayProcess:
+    def start(self, environ: Mapping[str, str] | None = None) -> RelayProcess:
         descriptors = [sock.fileno() for sock in self.held.values()]
         prefix = [sys.executable, "-c", HAND_OVER, ",".join(map(str, descriptors)), ":".join(self.held)]
         config = self.write_config(self.settings)
-        return RelayProcess(config, prefix=prefix, descriptors=descriptors)
+        return RelayProcess(config, environ, prefix, descriptors=descriptors)
 
     def asked(self, made: Callable[[], socket.socket]) -> socket.socket:
         agent = made()
@@ -158,6 +158,17 @@ class ActivationTests(Stage):
             for agent in waiting:
                 agent.close()
             self.assertEqual(relay.stop(), 0, relay.output)
+
+    def test_with_another_plugin(self) -> None:
+        """Twisted looks into every plugin that it does not know yet, and one may have it read the variables itself."""
+        plugins = self.folder / "twisted" / "plugins"
+        plugins.mkdir(parents=True)
+        (plugins / "another.py").write_text("from twisted.internet import endpoints\n")
+        waiting = self.asked(lambda: self.connect(self.http_port))
+        relay = self.start({"PYTHONPATH": str(self.folder)})
+        self.addCleanup(relay.stop)
+        relay.wait_for()
+        self.assertEqual(read_head(waiting), EMPTY)
 
     def test_unknown_name(self) -> None:
         self.held["wep"] = self.held.pop("web")
