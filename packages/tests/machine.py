@@ -82,7 +82,7 @@ class Machine:
         Raises:
             AssertionError: it was another one.
         """
-        enter = ("nsenter", "-t", str(self._first), "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--wd=/")
+        enter = ("nsenter", "-t", str(self._first), "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--wd")
         done = subprocess.run(
             [*enter, "env", "-i", f"PATH={PATH}", *words],
             stdin=subprocess.DEVNULL,

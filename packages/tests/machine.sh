@@ -27,9 +27,11 @@ mount -t cgroup2 cgroup2 sys/fs/cgroup
 # No unit of the real machine starts here, but those that a test asks for.
 rm -rf etc/systemd/system lib/systemd/system/*.wants etc/init.d/*
 # Nor is there anything of a fipsrelay that the real machine may have.
-rm -rf etc/fipsrelay etc/default/fipsrelay lib/systemd/system/fipsrelay.* var/log/fipsrelay var/lib/fipsrelay usr/bin/fipsrelay
-mkdir -p etc/systemd/system opt/fipsrelay old
-mount -t tmpfs -o mode=755 tmpfs opt/fipsrelay
+rm -rf etc/fipsrelay etc/default/fipsrelay lib/systemd/system/fipsrelay.* var/log/fipsrelay var/lib/fipsrelay
+rm -rf usr/bin/fipsrelay opt/fipsrelay
+# Services may be started here, whatever the real machine's policy is.
+rm -f usr/sbin/policy-rc.d
+mkdir -p etc/systemd/system old
 ln -s /dev/null etc/systemd/system/systemd-remount-fs.service
 printf '[Unit]\nDefaultDependencies=no\n' >etc/systemd/system/machine.target
 pivot_root . old

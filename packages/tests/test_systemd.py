@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import socket
 
-from packages.tests.installed import CONFIG, SERVICES, Installed
+from packages.tests.hosted import CONFIG
+from packages.tests.installed import SERVICES, Installed
 
 UNIT = "fipsrelay.service"
 # What the relay's user tries inside of the unit, and what comes of it: an error's name, or nothing.
