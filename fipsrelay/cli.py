@@ -83,7 +83,7 @@ def _check(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from fipsrelay.observe import doctor
 
-    return doctor.main(args.config, args.agent_config, args.json)
+    return doctor.main(args.config, args.agent_config, args.json, not args.no_agent)
 
 
 def _evidence(args: argparse.Namespace) -> int:
@@ -143,7 +143,9 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "check a configuration file")
     check.add_argument("--expand", action="store_true", help="print the complete configuration")
     doctor = command("doctor", _doctor, "find out what is wrong on this host")
-    doctor.add_argument("--agent-config", type=Path, metavar="FILE", help="the Agent's datadog.yaml")
+    whose = doctor.add_mutually_exclusive_group()
+    whose.add_argument("--agent-config", type=Path, metavar="FILE", help="the Agent's datadog.yaml")
+    whose.add_argument("--no-agent", action="store_true", help="leave the Agent out, which is not to use the relay yet")
     doctor.add_argument("--json", action="store_true", help="print one object, for programs")
     evidence = command("evidence", _evidence, "write a report for auditors")
     evidence.add_argument("-o", "--output", type=Path, metavar="DIR", required=True)

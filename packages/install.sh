@@ -200,10 +200,13 @@ install_package
 put_module || fail 1 "no FIPS module that $CONFIG allows: see above; FIPSRELAY_MODULE=FILE names one of yours"
 start || fail 1 "the relay did not start: see above, and 'fipsrelay doctor -c $CONFIG'"
 say "doctor"
-run fipsrelay doctor -c "$CONFIG" || fail 1 "not everything is as it should be: see the lines with FAIL"
+# Without the Agent: it is not to use the relay before all this is well.
+run fipsrelay doctor --no-agent -c "$CONFIG" || fail 1 "not everything is as it should be: see the lines with FAIL"
 if [ "${FIPSRELAY_AGENT:-}" = 1 ]; then
     agent=${FIPSRELAY_AGENT_CONFIG:-/etc/datadog-agent/datadog.yaml}
     say "Agent: $agent"
     run fipsrelay agent enable "$agent"
+else
+    say "the Agent is as it was: 'fipsrelay agent enable FILE' points it at the relay"
 fi
 say "done"

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from fipsrelay.observe.host import Holder, holders, is_clock_set
 from tests.folders import Folders
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+
+
+def procfs(folder: Path, port: int, holders: Mapping[int, str] = MappingProxyType({})) -> Path:
+    """One in which processes, by number and name, listen on a port of 127.0.0.1 by the same socket."""
+    (folder / "net").mkdir()
+    line = f"   0: 0100007F:{port:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4711 1 0\n"
+    (folder / "net" / "tcp").write_text(HEAD + line)
+    for number, name in holders.items():
+        (folder / str(number) / "fd").mkdir(parents=True)
+        (folder / str(number) / "fd" / "3").symlink_to("socket:[4711]")
+        (folder / str(number) / "comm").write_text(f"{name}\n")
+    return folder
 
 
 class HolderTests(Folders):
@@ -32,10 +46,7 @@ class HolderTests(Folders):
 
     def test_of_another_user(self) -> None:
         """Its descriptors cannot be read; or it has ended meanwhile."""
-        proc = self.folder()
-        (proc / "net").mkdir()
-        line = "   0: 0100007F:264B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n"
-        (proc / "net" / "tcp").write_text(HEAD + line)
+        proc = procfs(self.folder(), 9803)
         (proc / "12").mkdir()
         (proc / "self").mkdir()
         [found] = holders(9803, proc)
@@ -44,14 +55,7 @@ class HolderTests(Folders):
 
     def test_shared(self) -> None:
         """Who starts it, and who was started, have the same socket."""
-        proc = self.folder()
-        (proc / "net").mkdir()
-        line = "   0: 0100007F:264B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n"
-        (proc / "net" / "tcp").write_text(HEAD + line)
-        for number, name in ((1, "systemd"), (12, "python3")):
-            (proc / str(number) / "fd").mkdir(parents=True)
-            (proc / str(number) / "fd" / "3").symlink_to("socket:[4711]")
-            (proc / str(number) / "comm").write_text(f"{name}\n")
+        proc = procfs(self.folder(), 9803, {1: "systemd", 12: "python3"})
         found = holders(9803, proc)
         self.assertEqual(found, [Holder(1, "systemd"), Holder(12, "python3")])
         self.assertEqual([holder.is_manager for holder in found], [True, False])

@@ -25,23 +25,24 @@ AGENT = Path("/etc/datadog-agent/datadog.yaml")
 _VARIABLES = "environment"  # a file of the Agent's package, beside datadog.yaml
 
 
-def main(file: str, agent_file: Path | None, as_json: bool) -> int:
+def main(file: str, agent_file: Path | None, as_json: bool, ask_agent: bool) -> int:
     """Ask, and print what was found.
 
     Args:
         file: the configuration.
         agent_file: the Agent's datadog.yaml; None for its usual place, where it need not be.
         as_json: print one object.
+        ask_agent: whether that matters.
 
     Returns:
         0 when nothing failed, or 1.
     """
-    found = list(examine(file, agent_file))
+    found = list(examine(file, agent_file, ask_agent))
     print(json.dumps(findings.document(__version__, file, found), indent=2) if as_json else findings.lines(found))
     return 0 if findings.is_good(found) else 1
 
 
-def examine(file: str, agent_file: Path | None) -> Iterator[Finding]:
+def examine(file: str, agent_file: Path | None, ask_agent: bool) -> Iterator[Finding]:
     """All questions, in an order in which later ones may need the answers of earlier ones."""
     try:
         config = load_file(file, os.environ)
@@ -55,7 +56,7 @@ def examine(file: str, agent_file: Path | None) -> Iterator[Finding]:
     evidence, module = _module(config.fips)
     yield from module
     running = yield from _running(config)
-    yield from _ports(config, running)
+    yield from ports(config, running)
     yield from _loopback()
     yield from _descriptors(config)
     yield from _clock()
@@ -65,7 +66,8 @@ def examine(file: str, agent_file: Path | None) -> Iterator[Finding]:
         from fipsrelay.observe import reach
 
         yield from reach.examine(config)
-    yield from _agent(config, agent_file)
+    if ask_agent:
+        yield from _agent(config, agent_file)
 
 
 def _module(fips: Fips) -> tuple[gate.Evidence | None, list[Finding]]:
@@ -102,27 +104,34 @@ def _running(config: Config) -> Generator[Finding, None, int | None]:
     return pid
 
 
-def _ports(config: Config, running: int | None) -> Iterator[Finding]:
-    ports = {"statistics page": config.listen.port_range_start}
-    ports |= {name: intake.port for name, intake in config.intakes.items()}
-    taken = {name: holders for name, port in ports.items() if (holders := host.holders(port))}
+def ports(config: Config, running: int | None, proc: Path = host.PROC) -> Iterator[Finding]:
+    """Who holds the ports.
+
+    Args:
+        config: says which.
+        running: the relay's process id, if it runs.
+        proc: where procfs is mounted.
+    """
+    wanted = {"statistics page": config.listen.port_range_start}
+    wanted |= {name: intake.port for name, intake in config.intakes.items()}
+    taken = {name: holders for name, port in wanted.items() if (holders := host.holders(port, proc))}
     kept = [name for name, holders in taken.items() if all(holder.is_manager for holder in holders)]
     for name, holders in taken.items():
         # A relay may share them with systemd, and with a predecessor that is still finishing.
         if name not in kept and (running is None or not {running, None} & {holder.pid for holder in holders}):
             remedy = "stop that process, or give the intake another port"
-            yield Finding("ports", FAIL, f"port {ports[name]} of {name} is held by {holders[0]}", remedy)
+            yield Finding("ports", FAIL, f"port {wanted[name]} of {name} is held by {holders[0]}", remedy)
     if not taken:
-        yield Finding("ports", OK, f"all {len(ports)} are free")
+        yield Finding("ports", OK, f"all {len(wanted)} are free")
     elif running is None and kept:
-        yield Finding("ports", OK, f"systemd holds {len(kept)} of {len(ports)}, for the relay to be started")
+        yield Finding("ports", OK, f"systemd holds {len(kept)} of {len(wanted)}, for the relay to be started")
     elif running is not None:
-        missing = [f"{ports[name]} of {name}" for name in ports if name not in taken]
+        missing = [f"{wanted[name]} of {name}" for name in wanted if name not in taken]
         if missing:
             remedy = "restart the relay, and read its log"
             yield Finding("ports", FAIL, f"nobody listens on {', '.join(missing)}", remedy)
         else:
-            yield Finding("ports", OK, f"the relay listens on all {len(ports)}")
+            yield Finding("ports", OK, f"the relay listens on all {len(wanted)}")
 
 
 def _loopback() -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import attrs
 
+PROC = Path("/proc")
 _LISTEN = "0A"
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
 
@@ -34,7 +35,7 @@ class Holder:
         return f"{self.name} (process {self.pid})" if self.pid is not None else "a process of another user"
 
 
-def holders(port: int, proc: Path = Path("/proc")) -> list[Holder]:
+def holders(port: int, proc: Path = PROC) -> list[Holder]:
     """Who listens on a TCP port, on whatever address.
 
     Args:

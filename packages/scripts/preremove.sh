@@ -8,7 +8,7 @@ remove | 0) ;;
 esac
 
 if [ -d /run/systemd/system ]; then
-    systemctl --quiet disable --now fipsrelay.service
+    systemctl --quiet disable --now fipsrelay.socket fipsrelay.service
 elif [ -x "$(command -v initctl)" ] && initctl version 2>/dev/null | grep -q upstart; then
     # It may not be running.
     initctl stop fipsrelay 2>/dev/null || [ "$(initctl status fipsrelay)" = "fipsrelay stop/waiting" ]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from fipsrelay.crypto import module
-from packages.build import ROOT, pack
 from packages.tests.built import package
-from packages.tests.hosted import CONFIG, Hosted
-from tests.folders import Folders
+from packages.tests.hosted import CONFIG
+from packages.tests.packaged import NEWER, SLOT, Packaged
 
-SLOT = "/opt/fipsrelay/share/fipsrelay"
 PIDFILE = "/run/fipsrelay/fipsrelay.pid"
 PLACES = (
     "/opt/fipsrelay",
@@ -27,40 +24,12 @@ PLACES = (
 )
 
 
-class Packaged(Hosted, Folders):
-    """A machine that packages are put on."""
-
-    def path(self, place: str) -> Path:
-        return self.machine.root / place.lstrip("/")
-
-    def bring(self, file: Path) -> str:
-        """Put a file on it; returns its path there."""
-        place = self.path(f"/root/{file.name}")
-        place.write_bytes(file.read_bytes())
-        return f"/root/{file.name}"
-
-    def newer(self) -> str:
-        """A package of a higher version on it."""
-        return self.bring(pack(ROOT, "deb", "99.0.0", self.folder()))
-
-    def call(self, *words: str, status: int = 0) -> str:
-        """Run it there; returns what it said."""
-        # Its first process is no init that has written its runlevel down, which invoke-rc.d asks for: see runlevel(8).
-        environ = ("RUNLEVEL=2", "PREVLEVEL=N", "DEBIAN_FRONTEND=noninteractive")
-        done = self.machine.run("env", *environ, *words, check=status)
-        return done.stdout + done.stderr
+class LifecycleTests(Packaged):
+    """One test, whose steps are a host's life."""
 
     def pid(self) -> int:
         """Of the relay, as its machine counts."""
         return int(self.path(PIDFILE).read_text())
-
-    def tls(self) -> str:
-        """By what the relay's process does its TLS."""
-        return self.path(f"/proc/{self.pid()}/maps").read_text()
-
-
-class LifecycleTests(Packaged):
-    """One test, whose steps are a host's life."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -99,7 +68,7 @@ class LifecycleTests(Packaged):
         """It relays payloads of every product, as the service user, by the module in the slot."""
         self.service("start")
         self.assertEqual(self.call("stat", "-c", "%U", f"/proc/{self.pid()}").strip(), "fipsrelay")
-        self.assertIn(f"{SLOT}/fips.so", self.tls())
+        self.assertIn(f"{SLOT}/fips.so", self.path(f"/proc/{self.pid()}/maps").read_text())
         self.relay_everything(self.intake)
         with self.machine.network():
             self.assertEqual({record["tls_version"] for record in self.intake.records()}, {"TLSv1.3"})
@@ -137,7 +106,7 @@ class LifecycleTests(Packaged):
             sent.wait_for_more()
         self.assertEqual(sent.failures, [])
         self.assertTrue([(path.read_bytes(), path.stat()) for path in kept] == before)
-        self.assertEqual(self.call("dpkg-query", "-W", "-f", "${Version}", "fipsrelay"), "99.0.0")
+        self.assertEqual(self.call("dpkg-query", "-W", "-f", "${Version}", "fipsrelay"), NEWER)
         self.relay_everything(self.intake)
 
     def check_end(self) -> None:

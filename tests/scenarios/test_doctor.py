@@ -39,8 +39,9 @@ class DoctorTests(Stage):
         if not agent.exists():
             agent.write_text(AGENT % self.plain["listen"]["port_range_start"])
         command = [sys.executable, "-m", "fipsrelay", "doctor", "-c", str(self.folder / "fipsrelay.yaml")]
+        whose = [] if "--no-agent" in words else ["--agent-config", str(agent)]
         done = subprocess.run(
-            [*command, "--agent-config", str(agent), *words],
+            [*command, *whose, *words],
             capture_output=True,
             text=True,
             timeout=3 * TIMEOUT,
@@ -66,6 +67,14 @@ class DoctorTests(Stage):
         self.assertTrue(all(each["remedy"] for each in wrong), wrong)
         self.assertEqual(status, int(state == "FAIL"))
         return findings
+
+    def test_without_the_agent(self) -> None:
+        """As long as it is not to use the relay yet, that it does not is no fault."""
+        (self.folder / "datadog.yaml").write_text("")
+        self.assert_wrong(self.plain, "agent", "fips.enabled")
+        status, output, _ = self.run_doctor("--no-agent")
+        self.assertEqual(status, 0, output)
+        self.assertNotIn("datadog.yaml", output)
 
     def test_good(self) -> None:
         status, output, errors = self.run_doctor(document=self.plain)
