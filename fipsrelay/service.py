@@ -42,7 +42,17 @@ from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.handover import Handover, take
 from fipsrelay.relay.intake import Departing, Intake
 from fipsrelay.relay.room import Room, places
-from fipsrelay.relay.sockets import PAGE, Sockets, bind, bind_intakes, handed_over
+from fipsrelay.relay.sockets import (
+    PAGE,
+    STORED,
+    Sockets,
+    bind,
+    bind_intakes,
+    by_place,
+    handed_over,
+    is_listening,
+    release,
+)
 from fipsrelay.relay.watch import FipsWatch
 from fipsrelay.upstream.backend import backends
 from fipsrelay.upstream.clusters import Upstreams
@@ -139,11 +149,14 @@ def make(
         PortsError: ports are taken.
     """
     parts = assemble(config)
-    taken = take(handover) if handover else {}
-    sockets = bind(config, handed_over(given), taken)
-    for sock in taken.values():
+    handed = dict(handed_over(given))
+    stored = by_place(filter(is_listening, handed.pop(STORED, ())))
+    taken = by_place(take(handover)) if handover else {}
+    sockets = bind(config, handed, {**stored, **taken})
+    release(stored, sockets)
+    for sock in (*stored.values(), *taken.values()):
         sock.close()
-    return Relay(parts, evidence, sockets, reactor, file, handover)
+    return Relay(parts, evidence, sockets, reactor, file, handover, not handed)
 
 
 class Stages(MultiService):
@@ -170,10 +183,18 @@ class Relay(Stages):
         sockets: from ``bind``.
         reactor: Twisted's.
         file, handover: see ``make``.
+        own: whether the sockets are the relay's own, and not of a unit of the service manager.
     """
 
     def __init__(
-        self, parts: Parts, evidence: Evidence, sockets: Sockets, reactor: Any, file: str = "", handover: str = ""
+        self,
+        parts: Parts,
+        evidence: Evidence,
+        sockets: Sockets,
+        reactor: Any,
+        file: str = "",
+        handover: str = "",
+        own: bool = True,
     ) -> None:
         super().__init__()
         self.setName("fipsrelay")
@@ -191,7 +212,9 @@ class Relay(Stages):
         self._places = places(config.limits.connections)
         self._room = Room(self._places, reactor, self._means.reserve)
         self._origin = f"{random.getrandbits(32):08x}"
-        self._notify = Notify(Manager(os.environ), self._line, reactor)
+        self._manager = Manager(os.environ)
+        self._is_stored = own and self._manager.stores
+        self._notify = Notify(self._manager, self._line, reactor)
         self._upstreams = Upstreams(self._backends, self._means.names, parts.way, reactor)
         site = StatusSite(self._document, self._report, self._say_state, reactor)
         self._page = Page(site, sockets[PAGE], reactor)
@@ -264,7 +287,12 @@ class Relay(Stages):
     def _ready(self) -> None:
         self._state = "ready"
         self._notify.ready()
+        self._store()
         _log.info("fipsrelay is ready: {count} intakes", count=len(self._counters.intakes))
+
+    def _store(self) -> None:
+        if self._is_stored:
+            self._manager.store(self._listening())
 
     # -- another configuration
 
@@ -302,6 +330,8 @@ class Relay(Stages):
         # From here on nothing can be wrong any more.
         self._parts = parts
         self._change_upstreams(old)
+        if self._is_stored:
+            release(held, sockets)
         for name, intake in removed.items():
             del self._counters.intakes[name], self._histories[name]
             self._departing.add(maybeDeferred(self._intakes.removeService, intake), name)
@@ -311,6 +341,7 @@ class Relay(Stages):
             )
         for name in added.intakes:
             self._add_intake(name, sockets[name])
+        self._store()
         return config.intakes
 
     def _refusal(self, reason: str) -> ConfigError:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from fipsrelay.relay.sockets import MOST_DESCRIPTORS
+
 _INTERVAL = 10.0  # seconds from one status to the next, where there is no watchdog
+
+# Its queue holds ten messages (net.unix.max_dgram_qlen), of all services.
+_PATIENCE = 1.0  # seconds
 
 _log = Logger()
 
@@ -25,29 +30,46 @@ class Manager:
 
     Attributes:
         watchdog: seconds within which it wants to hear from the process; None when it does not care.
+        stores: whether it may be given descriptors to keep. systemd before 232 has no INVOCATION_ID, and some of those
+            give them back without a name.
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         path, usec, pid = (environ.pop(name, "") for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"))
         # An @ stands for the zero byte of Linux's abstract names.
         self._path = f"\0{path[1:]}" if path.startswith("@") else path
+        self.stores = bool(path) and "INVOCATION_ID" in environ
         mine = pid in ("", str(os.getpid()))
         self.watchdog = int(usec) / 1e6 if path and usec.isdigit() and mine else None
 
     def __bool__(self) -> bool:
         return bool(self._path)
 
+    def store(self, sockets: Iterable[socket.socket]) -> None:
+        """Give it listening sockets to keep, see sd_pid_notify_with_fds(3).
+
+        After a restart the process has them again, by the name ``stored``; whoever connects meanwhile waits. When it is
+        stopped for good the manager lets go of them, and of each that is shut down.
+        """
+        descriptors = [sock.fileno() for sock in sockets]
+        for first in range(0, len(descriptors), MOST_DESCRIPTORS):
+            self._send({"FDSTORE": "1"}, descriptors[first : first + MOST_DESCRIPTORS])
+
     def tell(self, **variables: str) -> None:
         """Send ``READY="1"`` and the like; nothing where there is nobody."""
+        self._send(variables)
+
+    def _send(self, variables: Mapping[str, str], descriptors: Sequence[int] = ()) -> None:
         if not self._path:
             return
         text = "\n".join(f"{name}={value}" for name, value in variables.items())
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.setblocking(False)
-                sock.sendto(text.encode(), self._path)
+                sock.settimeout(_PATIENCE)
+                sock.connect(self._path)
+                socket.send_fds(sock, [text.encode()], descriptors)
         except OSError as error:
-            _log.warn("The service manager was not told {text}: {error}", text=text, error=error.strerror)
+            _log.warn("The service manager was not told {text}: {error}", text=text, error=error.strerror or error)
 
 
 class Notify(Service):

@@ -20,19 +20,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fipsrelay.errors import PortProblem, PortsError
+from fipsrelay.relay.sockets import MOST_DESCRIPTORS
 
 _NEW = ".new"  # behind the path, until the service has started
-_MOST = 253  # descriptors a message, Linux's SCM_MAX_FD
 _PATIENCE = 5.0  # seconds for the one that runs to answer
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
-
-Place = tuple[str, int]
 
 _log = Logger()
 
 
-def take(path: str) -> dict[Place, socket.socket]:
-    """The listening sockets of the relay that gives them away here, by address and port; none where no relay does.
+def take(path: str) -> list[socket.socket]:
+    """The listening sockets of the relay that gives them away here; none where no relay does.
 
     Args:
         path: of its Unix socket.
@@ -40,7 +38,7 @@ def take(path: str) -> dict[Place, socket.socket]:
     Raises:
         PortsError: somebody is there, and does not give them to this process.
     """
-    taken: dict[Place, socket.socket] = {}
+    taken: list[socket.socket] = []
     try:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(_PATIENCE)
@@ -48,16 +46,14 @@ def take(path: str) -> dict[Place, socket.socket]:
             if not _is_trusted(sock):
                 raise PermissionError(0, "it belongs to another user")
             while True:
-                data, descriptors, _, _ = socket.recv_fds(sock, 1, _MOST, socket.MSG_CMSG_CLOEXEC)
-                for descriptor in descriptors:
-                    listening = socket.socket(fileno=descriptor)
-                    taken[listening.getsockname()[:2]] = listening
+                data, descriptors, _, _ = socket.recv_fds(sock, 1, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+                taken += [socket.socket(fileno=descriptor) for descriptor in descriptors]
                 if not data:
                     return taken
     except (FileNotFoundError, ConnectionRefusedError):
         return taken
     except OSError as error:
-        for listening in taken.values():
+        for listening in taken:
             listening.close()
         reason = f"{path} does not hand sockets over: {error.strerror or error}"
         raise PortsError((PortProblem("handover", "-", 0, reason),)) from error
@@ -122,8 +118,8 @@ class Handover(Service):
             try:
                 # Few and small enough for the buffer of a new connection.
                 asking.setblocking(False)
-                for first in range(0, len(descriptors), _MOST):
-                    socket.send_fds(asking, [b"."], descriptors[first : first + _MOST])
+                for first in range(0, len(descriptors), MOST_DESCRIPTORS):
+                    socket.send_fds(asking, [b"."], descriptors[first : first + MOST_DESCRIPTORS])
             except OSError as error:
                 _log.warn("The listening sockets were not handed over: {error}", error=error.strerror)
                 return

@@ -14,7 +14,7 @@ from fipsrelay.config import model
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
-from fipsrelay.relay.sockets import stop_listening
+from fipsrelay.relay.sockets import Place, by_place, stop_listening
 from fipsrelay.wire.streams import Buffers
 
 _log = Logger()
@@ -62,9 +62,9 @@ class Intake(Service):
         mine = self.frontend.intake
         return (mine.port, mine.protocol, mine.tls is None) == (intake.port, intake.protocol, intake.tls is None)
 
-    def sockets(self) -> dict[tuple[str, int], socket.socket]:
+    def sockets(self) -> dict[Place, socket.socket]:
         """What it listens on, by address and port."""
-        return {port.socket.getsockname()[:2]: port.socket for port in self._ports}
+        return by_place(port.socket for port in self._ports)
 
     async def _drain(self) -> None:
         for port in self._ports:

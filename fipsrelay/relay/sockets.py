@@ -17,7 +17,10 @@ from fipsrelay.config.values import is_loopback
 from fipsrelay.errors import PortProblem, PortsError
 
 PAGE = "statistics"
+STORED = "stored"  # what the service manager calls sockets that a relay before this one has had it keep
 BACKLOG = 1024
+MOST_DESCRIPTORS = 253  # a message on a Unix socket, Linux's SCM_MAX_FD
+Place = tuple[str, int]  # address and port
 Sockets = Mapping[str, Sequence[socket.socket]]
 _FIRST = 3  # descriptor, SD_LISTEN_FDS_START
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -28,7 +31,7 @@ _log = Logger()
 def bind(
     config: Config,
     handed: Sockets = MappingProxyType({}),
-    held: Mapping[tuple[str, int], socket.socket] = MappingProxyType({}),
+    held: Mapping[Place, socket.socket] = MappingProxyType({}),
 ) -> Sockets:
     """Bind every port, by intake name and ``PAGE``, and listen on it, unless there are sockets for it already.
 
@@ -50,7 +53,7 @@ def bind(
     return {**handed, **_bind(config, own, held, problems, [sock for each in handed.values() for sock in each])}
 
 
-def bind_intakes(config: Config, held: Mapping[tuple[str, int], socket.socket]) -> Sockets:
+def bind_intakes(config: Config, held: Mapping[Place, socket.socket]) -> Sockets:
     """The same for intakes alone, which come while the relay runs.
 
     Args:
@@ -70,7 +73,7 @@ def _ports(config: Config) -> dict[str, int]:
 def _bind(
     config: Config,
     ports: Mapping[str, int],
-    held: Mapping[tuple[str, int], socket.socket],
+    held: Mapping[Place, socket.socket],
     problems: list[PortProblem],
     also: Sequence[socket.socket],
 ) -> Sockets:
@@ -121,6 +124,27 @@ def handed_over(given: Mapping[str, str]) -> Sockets:
     return found
 
 
+def is_listening(sock: socket.socket) -> bool:
+    """Whether it takes connections; one that was shut down does no longer."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+def by_place(sockets: Iterable[socket.socket]) -> dict[Place, socket.socket]:
+    """By address and port."""
+    return {sock.getsockname()[:2]: sock for sock in sockets}
+
+
+def release(held: Mapping[Place, socket.socket], sockets: Sockets) -> None:
+    """Shut down those that nobody listens on any more: the service manager, which stores them, then lets go of them.
+
+    Args:
+        held: of before.
+        sockets: from ``bind``.
+    """
+    for place in held.keys() - by_place(sock for each in sockets.values() for sock in each).keys():
+        held[place].shutdown(socket.SHUT_RDWR)
+
+
 def _told_apart(ports: Mapping[str, int], handed: Sockets) -> Sockets:
     """By name, also those that have only the name of their socket unit, which holds many ports."""
     names = {port: name for name, port in ports.items()}
@@ -149,7 +173,7 @@ def _problems(
             reason = "the service manager has handed over a port that nothing is configured for"
         elif name not in ports:
             reason = f"the service manager has handed over a socket of this name; known: {', '.join(ports)}"
-        elif not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        elif not is_listening(sock):
             reason = "the service manager has handed over a socket that does not listen"
         elif not is_loopback(address) and not config.listen.allow_remote_plaintext:
             reason = "reachable from other machines, in plaintext; see listen.allow_remote_plaintext"

@@ -201,6 +201,42 @@ class SystemdTests(Installed):
         user = self.machine.run("id", "-u", "dd-agent").stdout.strip()
         self.assertEqual(set(self.process()["Uid"].split()), {user})
 
+    def test_restart_under_load(self) -> None:
+        """Requests of an agent while the relay is restarted: each is answered; a stop for good closes the ports."""
+        self.start_intake()
+        self.systemctl("start", UNIT)
+        with self.load() as sent:
+            for _ in range(3):
+                self.systemctl("restart", UNIT)
+                sent.wait_for_more()
+        self.assertEqual(sent.failures, [])
+        self.systemctl("stop", UNIT)
+        with self.machine.network():
+            self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", 9804))
+
+    def test_restart_with_other_ports(self) -> None:
+        """Ports that are no more, after a reload or a restart, are kept by nobody; those that are new are."""
+        self.systemctl("start", UNIT)
+        without = "\nintakes: {network_devices_netflow_frontend: null}\n"
+        self.configure(without)
+        self.systemctl("reload", UNIT)
+        self.assert_listening({9817: True, 9818: False})
+        self.systemctl("restart", UNIT)
+        self.assert_listening({9817: True, 9818: False})
+        self.configure()
+        self.systemctl("reload", UNIT)
+        self.assert_listening({9817: True, 9818: True})
+        self.configure(without)
+        self.systemctl("restart", UNIT)
+        self.assert_listening({9817: True, 9818: False})
+        self.assertEqual(self.show("NRestarts"), "0")
+
+    def assert_listening(self, ports: dict[int, bool]) -> None:
+        with self.machine.network():
+            for port, wanted in ports.items():
+                with socket.socket() as sock:
+                    self.assertEqual(sock.connect_ex(("127.0.0.1", port)) == 0, wanted, port)
+
     def test_sockets(self) -> None:
         """Requests of an agent while the relay is restarted again and again: each is answered."""
         self.start_intake()
