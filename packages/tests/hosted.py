@@ -85,11 +85,14 @@ class Hosted(SynchronousTestCase):
         config = load_text("preset: datadog", "preset")
         self.hosts = sorted({upstream.host for upstream in config.upstreams.values()})
 
-    def configure(self, more: str = "") -> None:
-        """The shipped file, but for a module that is not on the list; with ``more`` behind it."""
+    def configuration(self) -> str:
+        """The shipped file, but for a module that is not on the list."""
         text = (CHECKOUT / "conf" / "proxy.yaml").read_text()
-        text = text.replace("unlisted_module: refuse\n", "unlisted_module: warn\n")
-        self.machine.put(CONFIG, text + more)
+        return text.replace("unlisted_module: refuse\n", "unlisted_module: warn\n")
+
+    def configure(self, more: str = "") -> None:
+        """Put it in its place, with ``more`` behind it."""
+        self.machine.put(CONFIG, self.configuration() + more)
         self.machine.run("chown", "root:fipsrelay", CONFIG)
         self.machine.run("chmod", "0640", CONFIG)
 

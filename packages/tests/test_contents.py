@@ -12,11 +12,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from packages.build import CACHE, PROJECT
+from packages.build import PROJECT
 from packages.interpreter import PREFIX
 from packages.runtime import binaries
 from packages.tests.built import package
-from packages.toolchain import unpack
 from tests.folders import Folders
 
 MEGABYTE = 1_000_000
@@ -59,29 +58,6 @@ class BinaryTests(Unpacked):
         """A second one would read the module's configuration, too."""
         names = {path.name for path in binaries(self.root)}
         self.assertFalse([name for name in names if re.match(r"_ssl|_hashlib|libssl|libcrypto", name)])
-
-    def test_oldest_glibc(self) -> None:
-        """The toolchain's own glibc 2.17 runs it."""
-        sysroot = unpack(CACHE / "toolchain").sysroot
-        (loader,) = sysroot.glob("lib/ld-linux*.so.*")
-        libraries = ":".join(str(path) for path in (loader.parent, *sysroot.glob("usr/lib*")))
-        said = subprocess.run(
-            [loader, "--library-path", libraries, self.prefix / "bin" / "python3.11", "-I", "-c", _IMPORTS],
-            env={"PYTHONHOME": str(self.prefix)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        self.assertEqual((said.returncode, said.stderr), (0, ""))
-        self.assertIn("2.17", said.stdout)
-
-
-_IMPORTS = """
-import os, platform
-import OpenSSL.SSL, hashlib, hmac, secrets, asyncio, yaml, attrs, prometheus_client, service_identity
-import fipsrelay.service, fipsrelay.cli, fipsrelay.launch, twisted.internet.epollreactor
-print(os.confstr("CS_GNU_LIBC_VERSION"))
-"""
 
 
 class SizeTests(Unpacked):
