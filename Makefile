@@ -6,7 +6,7 @@ SUITE_PACKAGES := build-essential chromium chromium-driver haproxy libnginx-mod-
 # For building packages and trying them. binutils and make come with build-essential.
 PACKAGES_PACKAGES := build-essential logrotate man-db mandoc patch rpm shellcheck systemd
 
-.PHONY: run test test-packages packages pins soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages missing-packages
+.PHONY: run test test-packages packages pins audit soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages missing-packages
 .DELETE_ON_ERROR:
 
 ## run: the demo, until Ctrl-C; ONCE=1 sends every payload once and stops.
@@ -29,6 +29,11 @@ test-packages: packages
 pins: .venv/.packages
 	cd packages && ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	  --no-header --no-annotate --strip-extras --output-file requirements.txt requirements.in
+
+## audit: whether anything is known against the libraries in the packages. It asks PyPI, and the answer depends on the day: so it is
+## not part of the suite. AUDIT is for more options of pip-audit.
+audit: .venv/.packages
+	@$(BIN)/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r packages/requirements.txt $(AUDIT)
 
 ## soak: at length: mixed traffic with faults for SOAK seconds (600), cross-talk of 100,000 requests, and the ledger of
 ## 20,000 payloads past intakes that are killed every second.

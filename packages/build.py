@@ -11,27 +11,24 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 from fipsrelay import __version__
-from packages import interpreter, runtime, toolchain
+from packages import interpreter, runtime, sbom, toolchain
 from packages.commands import BuildError, call
+from packages.wheel import PROJECT, epoch, wheel
 
-PROJECT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
 CACHE = PROJECT / ".cache"
 ROOT = CACHE / "root"
 DIST = PROJECT / "dist"
-_OLDEST_OF_ZIP = "315532800"  # which wheels are
-# What the relay's wheel is made of.
-_WHEEL = ("fipsrelay", "twisted", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+SBOM = "usr/share/doc/fipsrelay/sbom.cdx.json"  # below a root
 # Of what decides about the interpreter: it is built anew when one of them changes.
 _RECIPE = ("interpreter.py", "sources.py", "toolchain.py")
 
 
 def main() -> int:
-    """Build, name the files, and return 0; 1 when a step failed."""
+    """Build the packages and the list of what is in them, name the files, and return 0; 1 when a step failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--version", default=__version__, help="of the packages")
     parser.add_argument("--output", type=Path, default=DIST, help="folder for them")
@@ -41,7 +38,9 @@ def main() -> int:
         root = options.stage.resolve()
         stage(root)
         for kind in ("deb", "rpm"):
-            print(pack(root, kind, options.version, options.output.resolve()))
+            file = pack(root, kind, options.version, options.output.resolve())
+            print(file)
+        print(shutil.copy(root / SBOM, file.with_suffix(".cdx.json")))
     except (BuildError, OSError) as error:
         print(f"build: {error}", file=sys.stderr)
         return 1
@@ -62,37 +61,12 @@ def stage(root: Path) -> None:
     shutil.copytree(python, root, symlinks=True)
     with tempfile.TemporaryDirectory() as name:
         runtime.furnish(root, HERE / "requirements.txt", HERE / "patches", wheel(Path(name)), compiler)
+    sbom.write(root, CACHE / "sources", int(epoch()), root / SBOM)
     page = root / "usr/share/man/man8/fipsrelay.8.gz"
     page.parent.mkdir(parents=True)
     page.write_bytes(gzip.compress((HERE / "services" / "fipsrelay.8").read_bytes(), mtime=0))
     for path in (root, *root.rglob("*")):
         os.utime(path, (int(epoch()),) * 2, follow_symlinks=False)
-
-
-def wheel(folder: Path) -> Path:
-    """The relay's, built from a copy: what an earlier build has left in the checkout would get into it."""
-    tree = folder / "tree"
-    tree.mkdir()
-    for name in _WHEEL:
-        path = PROJECT / name
-        if path.is_dir():
-            shutil.copytree(path, tree / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
-        else:
-            shutil.copy(path, tree)
-    command = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(tree)]
-    call([sys.executable, "-m", "pip", *command], folder, {"SOURCE_DATE_EPOCH": epoch()})
-    (built,) = folder.glob("*.whl")
-    return built
-
-
-@cache
-def epoch() -> str:
-    """Seconds that all files of a package bear as their time: of the environment, of the last commit, or of 1980."""
-    if given := os.environ.get("SOURCE_DATE_EPOCH"):
-        return given
-    if not (PROJECT / ".git").exists():  # sources without their history
-        return _OLDEST_OF_ZIP
-    return call(["git", "log", "-1", "--format=%ct"], PROJECT).strip()
 
 
 def pack(root: Path, kind: str, version: str, output: Path) -> Path:

@@ -12,10 +12,11 @@ from packages.toolchain import Toolchain
 PREFIX = Path("/opt/fipsrelay")
 PYTHON = "python3.11"
 SOURCES = (PYTHON, "libffi", "zlib")
-# Would bring an OpenSSL of their own, or libraries of the host.
+# Would bring an OpenSSL of their own, or libraries of the host (Debian's sources have no expat), or are of no use.
 _DISABLED = (
     *("_ssl", "_hashlib", "_bz2", "_lzma", "_sqlite3", "_dbm", "_gdbm", "_curses", "_curses_panel", "_tkinter"),
-    *("readline", "nis", "_crypt", "_uuid"),
+    *("readline", "nis", "_crypt", "_uuid", "pyexpat", "_elementtree"),
+    *("audioop", "ossaudiodev", "spwd", "xxlimited", "xxlimited_35"),
 )
 _HOST_PLACES = (
     "            add_dir_to_list(self.compiler.library_dirs, '/usr/local/lib')\n",

@@ -58,6 +58,12 @@ def unpack(name: str, folder: Path, into: Path, skip: Collection[str] = ()) -> P
     return tree
 
 
+def version(name: str, folder: Path) -> str:
+    """Debian's, of a source package that was fetched into ``folder``."""
+    lines = only(folder, f"{name}_*.dsc").read_text().splitlines()
+    return next(line for line in lines if line.startswith("Version: ")).removeprefix("Version: ")
+
+
 def only(folder: Path, pattern: str) -> Path:
     """The one path there.
 

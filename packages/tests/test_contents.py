@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from packages.build import PROJECT
+from packages.wheel import PROJECT
 from packages.interpreter import PREFIX
 from packages.runtime import binaries
 from packages.tests.built import package

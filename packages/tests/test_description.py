@@ -8,7 +8,8 @@ import subprocess
 import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
-from packages.build import HERE, PROJECT
+from packages.build import HERE
+from packages.wheel import PROJECT
 
 
 class DescriptionTests(SynchronousTestCase):

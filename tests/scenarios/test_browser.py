@@ -37,6 +37,7 @@ class PageTests(Stage):
         self.addCleanup(self.browser.quit)
 
     def answer(self, connection: ssl.SSLSocket) -> None:
+        connection.settimeout(None)  # how long it is idle is the browser's affair
         while read_head(connection):
             connection.sendall(OK)
 

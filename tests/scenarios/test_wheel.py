@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import fipsrelay
 from fipsrelay.demo.peer import executable
+from packages.wheel import PROJECT, wheel
 from tests.scenarios.program import Program
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "fipsrelay", "twisted")
 
 
 class WheelTests(Program):
-    def build(self) -> Path:
-        """The wheel's content as pip unpacks it; built from a copy, because building writes into the sources."""
-        copy = self.folder / "sources"
-        copy.mkdir()
-        for name in SOURCES:
-            source = CHECKOUT / name
-            if source.is_dir():
-                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
-            else:
-                shutil.copyfile(source, copy / name)
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        done = subprocess.run(
-            [*command, "--no-build-isolation", "--no-index", "-w", str(self.folder), str(copy)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        self.assertEqual(done.returncode, 0, done.stderr)
-        [wheel] = self.folder.glob("fipsrelay-*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(self.folder / "installed")
-        shutil.rmtree(copy)
-        return self.folder / "installed"
-
     def test_wheel(self) -> None:
-        installed = self.build()
-        for path in (CHECKOUT / "fipsrelay").rglob("*"):
+        folder = self.folder / "built"
+        folder.mkdir()
+        installed = self.folder / "installed"
+        with zipfile.ZipFile(wheel(folder)) as archive:  # as pip unpacks it
+            archive.extractall(installed)
+        shutil.rmtree(folder)
+        for path in (PROJECT / "fipsrelay").rglob("*"):
             if path.suffix in (".py", ".yaml"):
-                self.assertTrue((installed / path.relative_to(CHECKOUT)).is_file(), f"{path} is not in the wheel")
+                self.assertTrue((installed / path.relative_to(PROJECT)).is_file(), f"{path} is not in the wheel")
         self.assertTrue((installed / "twisted/plugins/fipsrelay_plugin.py").is_file())
         self.assertEqual(list(installed.glob("tests")), [])
         environ = {"PYTHONPATH": str(installed)}
@@ -58,3 +34,11 @@ class WheelTests(Program):
         # It has found its preset, certificate table and policy, and passed the gate, when it reaches the taken port.
         self.assertEqual(done.returncode, 4, done.stderr)
         self.assertIn(f"[127.0.0.1:{self.taken.getsockname()[1]}]", done.stderr)
+
+    def test_the_same_twice(self) -> None:
+        """From the same commit come the same bytes."""
+        built = []
+        for name in ("one", "two"):
+            (self.folder / name).mkdir()
+            built.append(wheel(self.folder / name))
+        self.assertEqual(built[0].read_bytes(), built[1].read_bytes())
