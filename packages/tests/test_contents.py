@@ -12,10 +12,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from packages.wheel import PROJECT
 from packages.interpreter import PREFIX
 from packages.runtime import binaries
 from packages.tests.built import package
+from packages.wheel import PROJECT
 from tests.folders import Folders
 
 MEGABYTE = 1_000_000
