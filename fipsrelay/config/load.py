@@ -20,6 +20,7 @@ from typing import Final
 import attrs
 
 from fipsrelay.config import sections, values
+from fipsrelay.config.foreign import refuse_haproxy
 from fipsrelay.config.model import Config, Fips, Limits, Log, Probes, Resolver, Timeouts, Tls
 from fipsrelay.config.nodes import Node, merge, parse
 from fipsrelay.config.values import Readers, one_of, settings
@@ -49,6 +50,7 @@ def load_text(text: str, file: str, environ: Mapping[str, str] = NO_ENVIRONMENT)
     """The configuration in a text; ``file`` is its name for messages. Otherwise as ``load_file``."""
     problems: list[Problem] = []
     try:
+        refuse_haproxy(text, file)
         root = _with_preset(parse(text, file, problems), problems)
         config = _config(root, environ, problems)
     except ConfigError as error:
