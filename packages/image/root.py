@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from fipsrelay.crypto.obtain import place
-from packages.build import CACHE, PROJECT, epoch, stage
+from packages.build import CACHE, PROJECT, settle, stage
 from packages.image import debian
 from packages.interpreter import PREFIX
 
@@ -44,7 +44,8 @@ def assemble(root: Path, module: Path | None = None) -> None:
     if module:
         place(module, _below(root, MODULE_PLACE))
     (root / "tmp").mkdir()
-    _settle(root)
+    _set_modes(root)
+    settle(root)
 
 
 def _below(root: Path, path: Path) -> Path:
@@ -57,11 +58,9 @@ def _put(source: Path, root: Path, path: Path) -> None:
     shutil.copy(source, place)
 
 
-def _settle(root: Path) -> None:
-    """Modes and times that do not tell who has put it together, and when. Nothing in it is its user's to write."""
+def _set_modes(root: Path) -> None:
+    """Not those of who puts it together. Nothing in it is its user's to write."""
     for path in (root, *root.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     (root / "tmp").chmod(0o1777)
-    for path in (root, *root.rglob("*")):
-        os.utime(path, (int(epoch()),) * 2, follow_symlinks=False)

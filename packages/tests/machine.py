@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -82,9 +82,8 @@ class Machine:
         Raises:
             AssertionError: it was another one.
         """
-        enter = ("nsenter", "-t", str(self._first), "--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--wd")
         done = subprocess.run(
-            [*enter, "env", "-i", f"PATH={PATH}", *words],
+            self._enter(words),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -94,6 +93,16 @@ class Machine:
         if check is not None and done.returncode != check:
             raise AssertionError(f"{' '.join(words)}: {done.returncode}, not {check}: {done.stdout}{done.stderr}")
         return done
+
+    def popen(self, *words: str) -> subprocess.Popen[str]:
+        """Start a program in it, as root; all that it says is in its pipe. It ends with the machine at the latest."""
+        return subprocess.Popen(
+            self._enter(words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def _enter(self, words: Sequence[str]) -> list[str]:
+        spaces = ("--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup")
+        return ["nsenter", "-t", str(self._first), *spaces, "--wd", "env", "-i", f"PATH={PATH}", *words]
 
     def put(self, place: str, text: str, mode: int = 0o644) -> Path:
         """Write a file in it, and the folders that it needs."""
