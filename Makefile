@@ -4,9 +4,9 @@ BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
 SUITE_PACKAGES := build-essential chromium chromium-driver haproxy libnginx-mod-stream nginx openssl python3-openssl slowhttptest squid systemd
 # For building packages and trying them. binutils and make come with build-essential.
-PACKAGES_PACKAGES := build-essential logrotate man-db mandoc patch rpm shellcheck systemd
+PACKAGES_PACKAGES := build-essential crun logrotate man-db mandoc patch rpm shellcheck systemd
 
-.PHONY: run test test-packages packages pins audit soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages missing-packages
+.PHONY: run test test-packages packages image pins audit soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages missing-packages
 .DELETE_ON_ERROR:
 
 ## run: the demo, until Ctrl-C; ONCE=1 sends every payload once and stops.
@@ -21,8 +21,12 @@ test: .venv/.installed suite-packages
 packages: .venv/.packages packages-packages
 	@$(BIN)/python -m packages.build
 
-## test-packages: what is true of the packages.
-test-packages: packages
+## image: the container image's root, .cache/image, without a container engine; packages/image/Dockerfile makes the image.
+image: .venv/.packages packages-packages
+	@$(BIN)/python -m packages.image
+
+## test-packages: what is true of the packages and of the image.
+test-packages: packages image
 	@exec $(BIN)/python -m tests $(or $(TESTS),packages.tests)
 
 ## pins: the libraries in the packages, by the newest versions and their digests.
@@ -50,6 +54,7 @@ lint: .venv/.linters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint packages/image/Dockerfile
 
 ## tox: the suite with the oldest and the newest dependencies.
 tox: .venv/.linters suite-packages

@@ -10,6 +10,7 @@ from __future__ import annotations
 import getopt
 import os
 import re
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,6 +87,7 @@ def main(argv: Sequence[str]) -> int | None:
     """
     global _launched, _proven
     _launched = True
+    _listen_to_sigterm()
     words = list(argv)
     # Out of the environment, for they are nobody else's; and before Twisted is loaded, which would take them.
     given = {name: os.environ.pop(name) for name in _GIVEN if name in os.environ}
@@ -98,6 +100,16 @@ def main(argv: Sequence[str]) -> int | None:
         return refuse(error)
     _run_twistd(words)
     return None
+
+
+def _listen_to_sigterm() -> None:
+    """Let the first process of a container be stopped before Twisted's handler is there: nothing is under way yet.
+
+    The kernel has no default for it (pid_namespaces(7)): without a handler the signal is lost, and the engine waits for
+    as long as it would for a drain, and kills.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 def refuse(error: FipsrelayError) -> int:

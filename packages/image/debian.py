@@ -11,7 +11,7 @@ import attrs
 from packages.commands import call
 from packages.sources import only
 
-# What a program for glibc may name, and the operator's FIPS module is one; the loader's name has the architecture in it.
+# What a program for glibc may name, the operator's FIPS module too. The loader has the architecture in its name;
 # libgcc_s is named by wheels, and loaded by glibc itself.
 LIBRARIES = {
     "libc6": (

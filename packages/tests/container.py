@@ -1,16 +1,17 @@
 """The image as an engine runs it: by an OCI runtime (crun), on a throw-away machine, by the words of its Dockerfile.
 
-Only the engine's own part is made here: /proc, /dev, /sys, the files that say who and where it is, a read-only root, and
-no privilege at all.
+Only the engine's part is made here: /proc, /dev, /sys, the files that say where it is, a read-only root, no privilege.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import select
 import shlex
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,15 @@ DOCKERFILE = PROJECT / "packages" / "image" / "Dockerfile"
 _MOUNTS: tuple[dict[str, Any], ...] = (
     {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755"]},
-    {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777"]},
+    {
+        "destination": "/dev/shm",
+        "type": "tmpfs",
+        "source": "shm",
+        "options": ["nosuid", "noexec", "nodev", "mode=1777"],
+    },
     {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
 )
+_CRUN = ("crun", "--cgroup-manager=disabled")
 _SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
 
@@ -50,13 +57,18 @@ class Image:
     check: Sequence[str]
 
 
-def image() -> Image:
-    """Read from the Dockerfile."""
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's, in order."""
     with DOCKERFILE.open("rb") as file:
-        parser = DockerfileParser(fileobj=file)
-        instructions = [(each["instruction"], each["value"]) for each in parser.structure]
-    last = max(at for at, (name, _) in enumerate(instructions) if name == "FROM")
-    stage = dict(instructions[last:])
+        structure = DockerfileParser(fileobj=file).structure
+    return [(each["instruction"], each["value"]) for each in structure if each["instruction"] != "COMMENT"]
+
+
+def image() -> Image:
+    """What the Dockerfile says."""
+    found = instructions()
+    last = max(at for at, (name, _) in enumerate(found) if name == "FROM")
+    stage = dict(found[last:])
     user, group = stage["USER"].split(":")
     options, _, check = stage["HEALTHCHECK"].partition(" CMD ")
     assert all(word.startswith("--") for word in options.split()), options
@@ -78,6 +90,9 @@ class Container:
         mounts: files and folders of the machine by their places in the container, read-only.
         environ: what is added to the image's.
         command: instead of the image's.
+
+    Attributes:
+        output: what it has said so far, as far as that was waited for.
     """
 
     name = "relay"
@@ -95,6 +110,7 @@ class Container:
         document = self._document(root, mounts, {**self._image.environ, **(environ or {})}, command)
         machine.put(f"/run/{self.name}/config.json", json.dumps(document))
         self._process: subprocess.Popen[str] | None = None
+        self.output = ""
 
     def _document(
         self, root: Path, mounts: Mapping[str, str], environ: Mapping[str, str], command: Sequence[str]
@@ -104,12 +120,13 @@ class Container:
             {"destination": place, "type": "bind", "source": source, "options": ["bind", "ro", "nosuid", "nodev"]}
             for place, source in mounts.items()
         ]
+        words = list(command or self._image.command)
         return {
             "ociVersion": "1.0.2",
             "process": {
                 "user": {"uid": self._image.user, "gid": self._image.group},
                 "cwd": "/",
-                "args": list(command or self._image.command),
+                "args": words,
                 "env": [f"{name}={value}" for name, value in environ.items()],
                 "capabilities": {name: [] for name in _SETS},
                 "noNewPrivileges": True,
@@ -119,26 +136,52 @@ class Container:
             "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")]},
         }
 
-    @cached_property
-    def _crun(self) -> list[str]:
-        return ["crun", "--cgroup-manager=disabled"]
+    def start(self) -> None:
+        """Start it."""
+        self._process = self._machine.popen(*_CRUN, "run", f"--bundle=/run/{self.name}", self.name)
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start it; its output is in the process's pipe."""
-        words = [*self._crun, "run", f"--bundle=/run/{self.name}", self.name]
-        self._process = self._machine.popen(*words)
-        return self._process
+    def pid(self) -> int:
+        """Of its first process, as the machine counts."""
+        state = json.loads(self._machine.run(*_CRUN, "state", self.name).stdout)
+        return int(state["pid"])
 
     def kill(self, signal: str) -> None:
         """Send its first process a signal."""
-        self._machine.run(*self._crun, "kill", self.name, signal)
+        self._machine.run(*_CRUN, "kill", self.name, signal)
 
     def execute(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a program beside it, as an engine runs a health check."""
-        return self._machine.run(*self._crun, "exec", self.name, *words, check=None)
+        return self._machine.run(*_CRUN, "exec", self.name, *words, check=None)
 
-    def wait(self) -> tuple[int, str]:
-        """Its exit status, and all that it has said that was not read before; killed when it takes too long."""
+    def wait_for(self, words: str) -> None:
+        """Until it has said them.
+
+        Raises:
+            AssertionError: it has ended, or takes too long.
+        """
+        end = time.monotonic() + TIMEOUT
+        while words not in self.output:
+            if not self._read(end):
+                raise AssertionError(f"it ended without '{words}': {self.output}")
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        end = time.monotonic() + TIMEOUT
+        while self._read(end):
+            pass
         assert self._process is not None
-        said, _ = self._process.communicate(timeout=TIMEOUT)
-        return self._process.returncode, said
+        status = self._process.wait(TIMEOUT)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return status
+
+    def _read(self, end: float) -> bool:
+        """More of its output, until its end."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        if not select.select([pipe], [], [], max(0.0, end - time.monotonic()))[0]:
+            raise AssertionError(f"nothing more within {TIMEOUT} s: {self.output}")
+        data = os.read(pipe, 1 << 16)
+        self.output += data.decode(errors="replace")
+        return bool(data)

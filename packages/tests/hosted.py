@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import shutil
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -13,6 +14,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.config.load import load_text
+from fipsrelay.crypto import module
 from fipsrelay.demo import certificates
 from fipsrelay.demo.payloads import payloads
 from fipsrelay.demo.peer import IntakeProcess
@@ -95,6 +97,14 @@ class Hosted(SynchronousTestCase):
         self.machine.put(CONFIG, self.configuration() + more)
         self.machine.run("chown", "root:fipsrelay", CONFIG)
         self.machine.run("chmod", "0640", CONFIG)
+
+    def put_module(self, place: str) -> None:
+        """The suite's module and its record into a folder of the machine."""
+        found = module.find("auto")
+        folder = self.machine.root / place.lstrip("/")
+        folder.mkdir(parents=True)
+        shutil.copyfile(found.path, folder / "fips.so")
+        self.machine.put(f"{place}/fipsmodule.cnf", f"[fips_sect]\nactivate = 1\nmodule-mac = {found.mac}\n")
 
     def start_intake(self) -> IntakeProcess:
         """An intake for every host, on port 443, found by name and trusted by the platform's bundle."""

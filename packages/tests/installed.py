@@ -5,11 +5,9 @@ The interpreter and the libraries are those of the suite, mounted where the pack
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
-from fipsrelay.crypto import module
 from packages.tests.hosted import Hosted
 from packages.tests.machine import CHECKOUT
 
@@ -24,7 +22,7 @@ class Installed(Hosted):
     def setUp(self) -> None:
         super().setUp()
         self._runtime()
-        self._module()
+        self.put_module("/opt/fipsrelay/share/fipsrelay")
         useradd = "useradd --system --home-dir /var/lib/fipsrelay --no-create-home fipsrelay"
         self.machine.run("sh", "-c", f"id fipsrelay >/dev/null 2>&1 || {useradd}")
         self.machine.run("install", "-d", "-o", "fipsrelay", "-g", "fipsrelay", "-m", "0750", "/var/lib/fipsrelay")
@@ -48,11 +46,3 @@ class Installed(Hosted):
         for name, line in _SCRIPTS.items():
             text = f"#!/opt/fipsrelay/bin/python3\nimport sys\n{line}\nsys.exit(main())\n"
             self.machine.put(f"/opt/fipsrelay/bin/{name}", text, 0o755)
-
-    def _module(self) -> None:
-        found = module.find("auto")
-        folder = self.machine.root / "opt/fipsrelay/share/fipsrelay"
-        folder.mkdir(parents=True)
-        shutil.copyfile(found.path, folder / "fips.so")
-        record = f"[fips_sect]\nactivate = 1\nmodule-mac = {found.mac}\n"
-        self.machine.put("/opt/fipsrelay/share/fipsrelay/fipsmodule.cnf", record)
