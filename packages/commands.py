@@ -33,3 +33,12 @@ def call(command: Sequence[str | Path], folder: Path, environ: Mapping[str, str]
         said = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
         raise BuildError(f"{' '.join(words)}\nfailed in {folder} with status {done.returncode}:\n{said}")
     return done.stdout
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Unpack a tar archive into a folder, by the program: Debian 12's Python (3.11.2) has no filters for it.
+
+    Raises:
+        BuildError: it cannot be unpacked.
+    """
+    call(["tar", "--extract", "--no-same-owner", "--no-same-permissions", f"--file={archive}"], folder)

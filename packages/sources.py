@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fipsrelay.crypto.obtain import apt
 from fipsrelay.crypto.sources import mirror
-from packages.commands import call
+from packages.commands import call, extract
 
 SUITE = "bookworm"
 # Patches that make Debian's layout or Debian's build of CPython; what else there is repairs something, and is wanted.
@@ -44,11 +43,9 @@ def unpack(name: str, folder: Path, into: Path, skip: Collection[str] = ()) -> P
         skip: names of patches, without what follows their dot.
     """
     into.mkdir(parents=True)
-    with tarfile.open(only(folder, f"{name}_*.orig.tar.*")) as archive:
-        archive.extractall(into, filter="tar")
+    extract(only(folder, f"{name}_*.orig.tar.*"), into)
     tree = only(into, "*")
-    with tarfile.open(only(folder, f"{name}_*.debian.tar.*")) as archive:
-        archive.extractall(tree, filter="tar")
+    extract(only(folder, f"{name}_*.debian.tar.*"), tree)
     patches = tree / "debian" / "patches"
     series = (patches / "series").read_text() if (patches / "series").exists() else ""
     for line in series.splitlines():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-import tarfile
 from pathlib import Path
 
 import attrs
+
+from packages.commands import extract
 
 TRIPLET = f"{platform.machine()}-linux-gnu"
 
@@ -60,6 +61,6 @@ def unpack(folder: Path) -> Toolchain:
         raise FileNotFoundError(f"ppbt has no compiler for {TRIPLET}: pip install ppbt")
     toolchain = Toolchain(folder / TRIPLET)
     if not toolchain.root.exists():
-        with tarfile.open(archive) as file:
-            file.extractall(folder, filter="tar")
+        folder.mkdir(parents=True, exist_ok=True)
+        extract(archive, folder)
     return toolchain
