@@ -22,17 +22,10 @@ from packages.build import PROJECT
 from packages.tests.machine import TIMEOUT, Machine
 
 DOCKERFILE = PROJECT / "packages" / "image" / "Dockerfile"
-# What engines give every container, by the OCI's runtime specification; Kubernetes and Docker keep /dev/shm writable
-# beside a read-only root.
+# What engines give every container (OCI runtime specification, Linux, Default Filesystems), with /dev/shm, see below.
 _MOUNTS: tuple[dict[str, Any], ...] = (
     {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755"]},
-    {
-        "destination": "/dev/shm",
-        "type": "tmpfs",
-        "source": "shm",
-        "options": ["nosuid", "noexec", "nodev", "mode=1777"],
-    },
     {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
 )
 _CRUN = ("crun", "--cgroup-manager=disabled")
@@ -90,6 +83,7 @@ class Container:
         mounts: files and folders of the machine by their places in the container, read-only.
         environ: what is added to the image's.
         command: instead of the image's.
+        scratch: where there is a tmpfs; everything else is read-only.
 
     Attributes:
         output: what it has said so far, as far as that was waited for.
@@ -104,10 +98,13 @@ class Container:
         mounts: Mapping[str, str],
         environ: Mapping[str, str] | None = None,
         command: Sequence[str] = (),
+        scratch: str = "/dev/shm",
     ) -> None:
         self._machine = machine
         self._image = image()
         document = self._document(root, mounts, {**self._image.environ, **(environ or {})}, command)
+        options = ["nosuid", "noexec", "nodev", "mode=1777"]
+        document["mounts"].append({"destination": scratch, "type": "tmpfs", "source": "tmpfs", "options": options})
         machine.put(f"/run/{self.name}/config.json", json.dumps(document))
         self._process: subprocess.Popen[str] | None = None
         self.output = ""

@@ -204,6 +204,13 @@ class ContainerTests(Hosted):
         others = [path for path in (self.machine.root / "proc").glob("[0-9]*") if os.readlink(path / "ns/pid") == here]
         self.assertEqual(others, [process])
 
+    def test_tmp_serves_as_well(self) -> None:
+        """Where there is no /dev/shm."""
+        self.machine.put("/srv/proxy.yaml", shipped())
+        mounts = {**self.mounts, str(DROP_IN): "/srv/proxy.yaml"}
+        container = self.started(Container(self.machine, ROOT, mounts, scratch="/tmp"))
+        self.assertTrue(self.healthy(container))
+
     def test_not_healthy(self) -> None:
         """The check where nothing runs."""
         container = Container(self.machine, ROOT, self.mounts, command=image().check)
@@ -288,6 +295,14 @@ class ContainerTests(Hosted):
             container.start()
             self.assertEqual(container.wait(), 3)
             self.assertIn(f"FIPS check {code} failed", container.output)
+
+    def test_module_that_others_can_change(self) -> None:
+        """As the files of a volume are that everybody may write to, which Kubernetes' emptyDir is."""
+        (self.machine.root / self.module.lstrip("/")).chmod(0o777)
+        container = self.container()
+        container.start()
+        self.assertEqual(container.wait(), 3)
+        self.assertIn("FIPS check module-owner failed", container.output)
 
     def test_names(self) -> None:
         """glibc asks /etc/hosts and then the servers of /etc/resolv.conf, with what the root has of it."""
