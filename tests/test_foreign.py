@@ -75,7 +75,7 @@ class HaproxyTests(SynchronousTestCase):
             "# global\n",
             "",
         ):
-            refuse_haproxy(text, "proxy.yaml")
+            refuse_haproxy(text, "proxy.yaml", ["datadog"])
 
     def test_no_control_characters(self) -> None:
         self.assertIn(r"'global \u001b[2J'", self.refusal("global \x1b[2J\n"))
@@ -85,7 +85,7 @@ class HaproxyTests(SynchronousTestCase):
         """Whatever YAML reads as KEY: VALUE is left to it."""
         text = start + "".join(pieces)
         try:
-            refuse_haproxy(text, "f")
+            refuse_haproxy(text, "f", ["datadog"])
         except ConfigError:
             try:
                 found = yaml.compose(text, Loader=yaml.SafeLoader)

@@ -1,8 +1,9 @@
-"""Knows a configuration of HAProxy, which the Agent FIPS Proxy was, before YAML's parser stumbles over it."""
+"""Knows a configuration of HAProxy, as the relay's predecessor had it, before YAML's parser stumbles over it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from fipsrelay.config.nodes import shown
@@ -19,15 +20,20 @@ _WITH_NAME: Final = frozenset(
 )
 _COMMENT: Final = re.compile(r"(?:^|\s)#.*")
 _REMEDY: Final = (
-    "'preset: datadog' has every port of the Agent FIPS Proxy by itself: write a file of that one line and of what is "
-    "to differ, or leave this one away where the shipped one serves (docs/packaging.md)"
+    "has every port by itself: write a file of that one line and of what is to differ, or leave this one away where "
+    "the shipped one serves (docs/packaging.md)"
 )
 
 
-def refuse_haproxy(text: str, file: str) -> None:
+def refuse_haproxy(text: str, file: str, presets: Sequence[str]) -> None:
     """Say so once where a text is HAProxy's; anything else is left to who reads YAML.
 
     Only a text whose first line could not be a key is refused, so none that could be read.
+
+    Args:
+        text: of a configuration.
+        file: its name for messages.
+        presets: that there are.
 
     Raises:
         ConfigError: it begins with a section of HAProxy.
@@ -36,7 +42,8 @@ def refuse_haproxy(text: str, file: str) -> None:
         words = _COMMENT.sub("", statement).split()
         if _begins_section(words):
             section = shown(" ".join(words[:2]))
-            message = f"a configuration of HAProxy (its section {section}), which fipsrelay does not read; {_REMEDY}"
+            found = f"a configuration of HAProxy (its section {section}), which fipsrelay does not read"
+            message = f"{found}; 'preset: {' or '.join(presets)}' {_REMEDY}"
             raise ConfigError((Problem(file, line, "", message),))
         if words and not words[0].startswith("."):
             return

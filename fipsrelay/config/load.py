@@ -50,7 +50,7 @@ def load_text(text: str, file: str, environ: Mapping[str, str] = NO_ENVIRONMENT)
     """The configuration in a text; ``file`` is its name for messages. Otherwise as ``load_file``."""
     problems: list[Problem] = []
     try:
-        refuse_haproxy(text, file)
+        refuse_haproxy(text, file, _presets())
         root = _with_preset(parse(text, file, problems), problems)
         config = _config(root, environ, problems)
     except ConfigError as error:
@@ -79,8 +79,12 @@ def _in_order(problems: list[Problem], file: str) -> tuple[Problem, ...]:
     return tuple(sorted(problems, key=lambda problem: (problem.file != file, problem.file, problem.line)))
 
 
+def _presets() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
 def _preset_name(node: Node) -> str:
-    return one_of(*sorted(path.stem for path in PRESETS.glob("*.yaml")))(node)
+    return one_of(*_presets())(node)
 
 
 def _with_preset(root: Node, problems: list[Problem]) -> Node:
