@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 from dockerfile_parse import DockerfileParser
 
-from packages.build import PROJECT
+from packages.wheel import PROJECT
 from packages.tests.machine import TIMEOUT, Machine
 
 DOCKERFILE = PROJECT / "packages" / "image" / "Dockerfile"
