@@ -32,7 +32,7 @@ def assemble(root: Path, module: Path | None = None) -> None:
         FipsError: there is no such module.
     """
     stage(root)
-    shutil.rmtree(root / "usr")  # a manual, which nobody can page through here
+    shutil.rmtree(root / "usr/share/man")  # nobody can page through it here
     with tempfile.TemporaryDirectory(prefix="fipsrelay-image-") as name:
         debian.install(root, Path(name))
     shutil.copytree(HERE / "etc", root / "etc", dirs_exist_ok=True)
