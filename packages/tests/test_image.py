@@ -16,7 +16,7 @@ from cryptography import x509
 from twisted.names import dns
 
 from fipsrelay.crypto import module, obtain
-from packages.wheel import PROJECT
+from packages.build import PROJECT
 from packages.image.root import CONFIG, DROP_IN, MODULE_PLACE, ROOT
 from packages.runtime import binaries
 from packages.tests.container import DOCKERFILE, Container, image, instructions
@@ -251,10 +251,9 @@ class ContainerTests(Hosted):
 
     def test_configuration_at_either_place(self) -> None:
         """A file that is mounted at one of the two, or a folder with it."""
+        text = self.configuration().replace("port_range_start: 9803", "port_range_start: 9903")
         for name in (CONFIG.name, DROP_IN.name):
-            self.machine.put(
-                f"/srv/{name}", self.configuration().replace("port_range_start: 9803", "port_range_start: 9903")
-            )
+            self.machine.put(f"/srv/{name}", text)
         for place in (CONFIG, DROP_IN, CONFIG.parent, DROP_IN.parent):
             source = f"/srv/{place.name}" if place.suffix else "/srv"
             container = self.started(Container(self.machine, ROOT, {**self.mounts, str(place): source}))
