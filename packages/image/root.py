@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 
 from fipsrelay.crypto.obtain import place
-from packages.build import CACHE, PROJECT, settle, stage
+from packages.build import CACHE, settle, stage
 from packages.image import debian
 from packages.interpreter import PREFIX
+from packages.wheel import PROJECT
 
 HERE = Path(__file__).resolve().parent
 ROOT = CACHE / "image"

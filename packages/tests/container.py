@@ -18,8 +18,8 @@ from typing import Any
 import attrs
 from dockerfile_parse import DockerfileParser
 
-from packages.wheel import PROJECT
 from packages.tests.machine import TIMEOUT, Machine
+from packages.wheel import PROJECT
 
 DOCKERFILE = PROJECT / "packages" / "image" / "Dockerfile"
 # What engines give every container (OCI runtime specification, Linux, Default Filesystems), with /dev/shm, see below.

@@ -16,12 +16,12 @@ from cryptography import x509
 from twisted.names import dns
 
 from fipsrelay.crypto import module, obtain
-from packages.build import PROJECT
 from packages.image.root import CONFIG, DROP_IN, MODULE_PLACE, ROOT
 from packages.runtime import binaries
 from packages.tests.container import DOCKERFILE, Container, image, instructions
 from packages.tests.hosted import BUNDLE, Hosted
 from packages.tests.machine import PATH, TIMEOUT
+from packages.wheel import PROJECT
 from tests.folders import Folders
 
 SHELLS = re.compile(r"^(ba|da|z|k|c|a)?sh$|^busybox$|^(apt|dpkg|rpm|pip|perl)\b")
