@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
+from email.utils import parsedate_to_datetime
 from pathlib import Path
+from pprint import pformat
 
 from packages.commands import BuildError, call
 from packages.sources import DEBIAN_ONLY, fetch, unpack
@@ -50,9 +54,11 @@ def build(toolchain: Toolchain, sources: Path, work: Path) -> Path:
     (python / "Modules" / "Setup.local").write_text("*disabled*\n" + "\n".join(_DISABLED) + "\n")
     options = ["--without-ensurepip", "--disable-test-modules", "--without-static-libpython"]
     call(["./configure", f"--prefix={PREFIX}", *options], python, environ)
-    call(["make", jobs], python)
+    # CPython has the time of its making in itself, in the zone of who makes it.
+    time = {"SOURCE_DATE_EPOCH": _released(python), "TZ": "UTC"}
+    call(["make", jobs], python, time)
     root = work / "root"
-    call(["make", "install", f"DESTDIR={root}"], python)
+    call(["make", "install", f"DESTDIR={root}"], python, time)
     for path in (work, toolchain.root):
         _hide(path, root)
     return root
@@ -68,7 +74,16 @@ def _look_only_here(setup: Path) -> None:
     setup.write_text(text)
 
 
+def _released(tree: Path) -> str:
+    """Seconds, when Debian made this version."""
+    match = re.search(r"^ -- .*>  (.+)$", (tree / "debian" / "changelog").read_text(), re.MULTILINE)
+    if match is None:
+        raise BuildError(f"no date in {tree / 'debian' / 'changelog'}")
+    return str(int(parsedate_to_datetime(match[1]).timestamp()))
+
+
 def _hide(path: Path, root: Path) -> None:
-    """Where it was built stands nowhere in the interpreter's record of its own making."""
+    """Where it was built stands nowhere in the interpreter's record of its making, nor decides where lines end."""
     for data in root.rglob("_sysconfigdata_*.py"):
-        data.write_text(data.read_text().replace(str(path), "/build"))
+        head, name, values = data.read_text().replace(str(path), "/build").partition("build_time_vars = ")
+        data.write_text(f"{head}{name}{pformat(ast.literal_eval(values))}\n")
