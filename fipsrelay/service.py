@@ -6,19 +6,16 @@ privileges, so that every port that is taken is reported at once and on the term
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import attrs
-from OpenSSL import SSL
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -27,10 +24,7 @@ from fipsrelay.config.changes import fixed
 from fipsrelay.config.load import load_file
 from fipsrelay.config.model import Config
 from fipsrelay.counters import Counters, IntakeCounters
-from fipsrelay.crypto import context
 from fipsrelay.crypto.gate import Evidence
-from fipsrelay.crypto.offer import Offer
-from fipsrelay.crypto.policy import Policy, demanded
 from fipsrelay.errors import ConfigError, FipsError, PortsError, Problem
 from fipsrelay.observe import evidence as report
 from fipsrelay.observe import status
@@ -38,6 +32,7 @@ from fipsrelay.observe.history import History
 from fipsrelay.observe.notify import Manager, Notify
 from fipsrelay.observe.sampling import Sampling, Summaries
 from fipsrelay.observe.site import Page, StatusSite
+from fipsrelay.parts import Parts, assemble
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.handover import Handover, take
 from fipsrelay.relay.intake import Departing, Intake
@@ -56,74 +51,10 @@ from fipsrelay.relay.sockets import (
 from fipsrelay.relay.watch import FipsWatch
 from fipsrelay.upstream.backend import backends
 from fipsrelay.upstream.clusters import Upstreams
-from fipsrelay.upstream.connect import Gateway
-from fipsrelay.upstream.egress import gateway
 from fipsrelay.upstream.prepare import prepare
 from fipsrelay.wire.deadlines import Timekeeping
 
 _log = Logger()
-
-
-@attrs.frozen
-class Parts:
-    """What a configuration comes to, once all that it names has been read and checked.
-
-    Attributes:
-        config: of the operator.
-        digest: of its effective text.
-        warnings: what follows from it that an operator should know.
-        policy: what handshakes are judged by.
-        tls: context with it, for upstreams.
-        offer: what that really offers.
-        files: digest of the contents of the files that it was made of.
-        local: by intake, the contexts of those that speak TLS to their agents.
-        way: the egress proxy, if there is one.
-    """
-
-    config: Config
-    digest: str
-    warnings: tuple[str, ...]
-    policy: Policy
-    tls: SSL.Context
-    offer: Offer
-    files: str
-    local: Mapping[str, SSL.Context]
-    way: Gateway | None
-
-
-def assemble(config: Config) -> Parts:
-    """Read and check all that a configuration names.
-
-    Raises:
-        FipsError: OpenSSL does not take the policy.
-        ConfigError: the trust bundle, the revocation lists, an intake's certificate, or the password of the egress
-            proxy, cannot be used.
-    """
-    policy = demanded(config.tls)
-    tls = context.build(config.tls.trust, policy, config.tls.crl)
-    local = {
-        name: context.build_local(intake.tls, policy, f"intakes.{name}.tls")
-        for name, intake in config.intakes.items()
-        if intake.tls is not None
-    }
-    files = [context.trust_bundle(config.tls.trust), *([Path(config.tls.crl)] if config.tls.crl else [])]
-    contents = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
-    warnings = (
-        (f"No certificate covers key exchange by {', '.join(policy.hybrid_groups)} (tls.hybrid_groups).",)
-        if policy.hybrid_groups
-        else ()
-    )
-    return Parts(
-        config,
-        report.digest(config),
-        warnings,
-        policy,
-        tls,
-        context.offered(tls),
-        contents,
-        local,
-        gateway(config.egress),
-    )
 
 
 def make(

@@ -20,6 +20,7 @@ from fipsrelay.crypto.gate import Evidence
 from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.demo.peer import free_ports
 from fipsrelay.observe import text
+from fipsrelay.parts import Parts
 from fipsrelay.relay import sockets
 from fipsrelay.relay.factory import IntakePort
 from tests.doubles import Reactor
@@ -79,7 +80,7 @@ class TreeTests(SynchronousTestCase):
         for sock in (sock for each in bound.values() for sock in each):
             self.addCleanup(sock.close)
         tls = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        parts = service.Parts(wanted, "", (), SP800_52, tls, offered(tls), "", {}, None)
+        parts = Parts(wanted, "", (), SP800_52, tls, offered(tls), "", {}, None)
         self.relay = service.Relay(parts, EVIDENCE, bound, self.reactor)
 
     def start(self) -> None:

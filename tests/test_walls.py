@@ -26,6 +26,7 @@ WINGS = (
     "relay",
     "observe",
     "demo",
+    "parts",
     "service",
     "doors",
 )
