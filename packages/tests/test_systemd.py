@@ -201,15 +201,19 @@ class SystemdTests(Installed):
         user = self.machine.run("id", "-u", "dd-agent").stdout.strip()
         self.assertEqual(set(self.process()["Uid"].split()), {user})
 
-    def test_restart_under_load(self) -> None:
-        """Requests of an agent while the relay is restarted: each is answered; a stop for good closes the ports."""
-        self.start_intake()
-        self.systemctl("start", UNIT)
+    def restart_under_load(self) -> None:
+        """Again and again; each request of an agent is answered meanwhile."""
         with self.load() as sent:
             for _ in range(3):
                 self.systemctl("restart", UNIT)
                 sent.wait_for_more()
         self.assertEqual(sent.failures, [])
+
+    def test_restart_under_load(self) -> None:
+        """Requests of an agent while the relay is restarted: each is answered; a stop for good closes the ports."""
+        self.start_intake()
+        self.systemctl("start", UNIT)
+        self.restart_under_load()
         self.systemctl("stop", UNIT)
         with self.machine.network():
             self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", 9804))
@@ -242,11 +246,7 @@ class SystemdTests(Installed):
         self.start_intake()
         self.systemctl("start", "fipsrelay.socket")
         self.systemctl("start", UNIT)
-        with self.load() as sent:
-            for _ in range(3):
-                self.systemctl("restart", UNIT)
-                sent.wait_for_more()
-        self.assertEqual(sent.failures, [])
+        self.restart_under_load()
 
     def test_sockets_start_it(self) -> None:
         """A payload to every product's port, when only the sockets are there."""
