@@ -362,5 +362,6 @@ class RenegotiationTests(Handshakes):
         agent.sendall(b"POST / HTTP/1.1\r\nHost: %b\r\nContent-Length: 0\r\n\r\n" % HOST.encode())
         answer = agent.recv(65536)
         self.assertIn(b"\r\nFipsrelay-Error: upstream-closed\r\n", answer)
+        self.wait_until(lambda: errors, "what the peer makes of it")
         self.assertIn("no renegotiation", "".join(errors))
         self.assertEqual(len(heads), 1)
