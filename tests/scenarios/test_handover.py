@@ -11,7 +11,7 @@ import threading
 from functools import partial
 from typing import Any
 
-from fipsrelay.demo.peer import RelayProcess, free_ports
+from fipsrelay.demo.peer import RelayProcess
 from fipsrelay.observe import audit
 from tests.folders import short_folder
 from tests.scenarios.stage import EMPTY, GET, TIMEOUT, Stage, read_head
@@ -99,7 +99,7 @@ class HandoverTests(Stage):
 
     def test_another_configuration(self) -> None:
         """A port that was not there is bound, and one that is no more is closed with the one before."""
-        [port] = free_ports(1)
+        [port] = self.free_ports(1)
         relay = self.start()
         web = self.settings["intakes"]["web"]
         successor = self.start(intakes={"web": web, "more": {**web, "port": port}})
@@ -111,7 +111,7 @@ class HandoverTests(Stage):
 
     def test_after_a_reload(self) -> None:
         """What came with it is handed over, too."""
-        [port] = free_ports(1)
+        [port] = self.free_ports(1)
         relay = self.start()
         intakes = self.settings["intakes"]
         more = {**self.settings, "intakes": {**intakes, "more": {**intakes["web"], "port": port}}}
@@ -127,7 +127,7 @@ class HandoverTests(Stage):
     def test_a_successor_that_cannot_start(self) -> None:
         """The one that runs goes on, and can be succeeded."""
         relay = self.start()
-        [taken] = free_ports(1)
+        [taken] = self.free_ports(1)
         web = self.settings["intakes"]["web"]
         with socket.create_server(("127.0.0.1", taken)):
             config = self.write_config({**self.settings, "intakes": {"web": web, "more": {**web, "port": taken}}})
