@@ -21,9 +21,9 @@ class Packaged(Hosted, Folders):
 
     def bring(self, file: Path) -> str:
         """Put a file on it; returns its path there."""
-        place = self.path(f"/root/{file.name}")
-        place.write_bytes(file.read_bytes())
-        return f"/root/{file.name}"
+        place = f"/srv/{file.name}"
+        self.path(place).write_bytes(file.read_bytes())
+        return place
 
     def newer(self, kind: str = "deb") -> str:
         """A package of a higher version on it."""

@@ -90,8 +90,8 @@ class LifecycleTests(Packaged):
         self.assertIn(f"{SLOT}/fips.so", self.call("fipsrelay", "module", "--prove", *config))
         found = json.loads(self.call("fipsrelay", "doctor", "--json", *config))["findings"]
         self.assertEqual([each for each in found if each["state"] == "FAIL"], [])
-        self.call("fipsrelay", "evidence", *config, "-o", "/root/evidence")
-        self.call("fipsrelay", "evidence", "--stand-alone", *config, "-o", "/root/evidence2")
+        self.call("fipsrelay", "evidence", *config, "-o", "/srv/evidence")
+        self.call("fipsrelay", "evidence", "--stand-alone", *config, "-o", "/srv/evidence2")
         self.assertIn("fipsrelay", self.call("fipsrelay", "completion", "bash"))
 
     def check_upgrade(self) -> None:

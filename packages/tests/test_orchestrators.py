@@ -22,60 +22,38 @@ from packages.tests.tools import kubectl
 FOLDER = HERE / "orchestrators"
 KUBERNETES = "1.29"  # the first with sidecars that are init containers
 IMAGE = f"REGISTRY/fipsrelay:{__version__}"
-RESOURCES = {
-    "type": "object",
-    "properties": {
-        kind: {"type": "object", "propertyNames": {"enum": ["cpu", "memory"]}} for kind in ("requests", "limits")
-    },
-    "additionalProperties": False,
-}
+
+
+def strict(**properties: Any) -> dict[str, Any]:
+    """The schema of an object that has these properties, and no others."""
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+TEXT, NUMBER, SWITCH = ({"type": kind} for kind in ("string", "integer", "boolean"))
+RESOURCES = strict(**{kind: strict(cpu=TEXT, memory=TEXT) for kind in ("requests", "limits")})
 # What Datadog's chart reads of `fips` (templates/_container-fips-proxy.yaml and _helpers.tpl of DataDog/helm-charts);
 # its own values.schema.json says nothing of it.
-CHART = {
-    "type": "object",
-    "properties": {
-        "enabled": {"type": "boolean"},
-        "image": {
-            "type": "object",
-            "properties": {name: {"type": "string"} for name in ("repository", "name", "tag", "digest", "pullPolicy")},
-            "additionalProperties": False,
-        },
-        "port": {"type": "integer"},
-        "portRange": {"type": "integer"},
-        "use_https": {"type": "boolean"},
-        "local_address": {"type": "string"},
-        "resources": RESOURCES,
-        "customFipsConfig": {"type": "string"},
-    },
-    "additionalProperties": False,
-}
+CHART = strict(
+    enabled=SWITCH,
+    image=strict(repository=TEXT, name=TEXT, tag=TEXT, digest=TEXT, pullPolicy=TEXT),
+    port=NUMBER,
+    portRange=NUMBER,
+    use_https=SWITCH,
+    local_address=TEXT,
+    resources=RESOURCES,
+    customFipsConfig=TEXT,
+)
 # FIPSConfig of the Operator's API (api/datadoghq/v2alpha1/datadogagent_types.go of DataDog/datadog-operator).
-OPERATOR = {
-    "type": "object",
-    "properties": {
-        "enabled": {"type": "boolean"},
-        "image": {
-            "type": "object",
-            "properties": {
-                "name": {"type": "string"},
-                "tag": {"type": "string"},
-                "pullPolicy": {"enum": ["Always", "Never", "IfNotPresent"]},
-            },
-            "additionalProperties": False,
-        },
-        "localAddress": {"type": "string"},
-        "port": {"type": "integer"},
-        "portRange": {"type": "integer"},
-        "resources": RESOURCES,
-        "useHTTPS": {"type": "boolean"},
-        "customFIPSConfig": {
-            "type": "object",
-            "properties": {"configData": {"type": "string"}, "configMap": {"type": "object"}},
-            "additionalProperties": False,
-        },
-    },
-    "additionalProperties": False,
-}
+OPERATOR = strict(
+    enabled=SWITCH,
+    image=strict(name=TEXT, tag=TEXT, pullPolicy={"enum": ["Always", "Never", "IfNotPresent"]}),
+    localAddress=TEXT,
+    port=NUMBER,
+    portRange=NUMBER,
+    resources=RESOURCES,
+    useHTTPS=SWITCH,
+    customFIPSConfig=strict(configData=TEXT, configMap={"type": "object"}),
+)
 
 
 def read(name: str) -> Any:
