@@ -2,11 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
-SUITE_PACKAGES := build-essential chromium chromium-driver haproxy libnginx-mod-stream nginx openssl python3-openssl slowhttptest squid systemd
+suite_packages := build-essential chromium chromium-driver graphviz haproxy libnginx-mod-stream nginx openssl python3-openssl slowhttptest squid systemd
 # For building packages and trying them. binutils and make come with build-essential.
-PACKAGES_PACKAGES := build-essential crun logrotate man-db mandoc patch rpm shellcheck systemd
+packages_packages := build-essential crun curl iproute2 logrotate man-db mandoc patch procps rpm shellcheck sudo systemd
+docs_packages := graphviz
+# What makes a site of docs. Warnings are errors, after all of them have been seen; every reference has to lead somewhere.
+SPHINX := $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet --conf-dir docs --doctree-dir build/doctrees
 
-.PHONY: run test test-packages packages image pins audit soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages missing-packages
+.PHONY: run test test-packages packages image pins audit docs docs-links soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages docs-packages missing-packages
 .DELETE_ON_ERROR:
 
 ## run: the demo, until Ctrl-C; ONCE=1 sends every payload once and stops.
@@ -38,6 +41,15 @@ pins: .venv/.packages
 ## not part of the suite. AUDIT is for more options of pip-audit.
 audit: .venv/.packages
 	@$(BIN)/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r packages/requirements.txt $(AUDIT)
+
+## docs: the guide as a site, in English and Japanese: build/docs/index.html.
+docs: .venv/.installed docs-packages
+	@$(SPHINX) docs build/docs
+	@$(SPHINX)/ja --define language=ja docs/ja build/docs/ja
+
+## docs-links: whether the guide's links to elsewhere lead somewhere. It asks the internet, and the answer depends on the day.
+docs-links: .venv/.installed docs-packages
+	@$(SPHINX) --builder linkcheck docs build/links
 
 ## soak: at length: mixed traffic with faults for SOAK seconds (600), cross-talk of 100,000 requests, and the ledger of
 ## 20,000 payloads past intakes that are killed every second.
@@ -110,11 +122,11 @@ check-python:
 	done
 
 # Debian packages that are needed beside Python. Named when they are missing, never installed from here.
-suite-packages packages-packages:
-	@missing="$$($(MAKE) --no-print-directory missing-packages NEEDED="$(if $(filter suite-packages,$@),$(SUITE_PACKAGES),$(PACKAGES_PACKAGES))" | xargs)"; \
+suite-packages packages-packages docs-packages:
+	@missing="$$($(MAKE) --no-print-directory missing-packages NEEDED="$($(@:-packages=)_packages)" | xargs)"; \
 	[ -z "$$missing" ] || { echo "Debian's $$missing needed: apt-get install $$missing" >&2; exit 1; }
 
-NEEDED ?= $(SUITE_PACKAGES) $(PACKAGES_PACKAGES)
+NEEDED ?= $(suite_packages) $(packages_packages)
 missing-packages:
 	@for package in $(NEEDED); do \
 	  dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || echo "$$package"; \

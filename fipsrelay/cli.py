@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS_WITH_OWN_OPTIONS:
         return _pass_on(words[0], words[1:])
-    args = _parser().parse_args(words)
+    args = parser().parse_args(words)
     run: Callable[[argparse.Namespace], int | None] = args.run
     return run(args)
 
@@ -116,23 +116,24 @@ def _completion(args: argparse.Namespace) -> int:
     except ModuleNotFoundError:
         print("fipsrelay completion needs shtab: pip install 'fipsrelay[completion]'", file=sys.stderr)
         return 1
-    print(shtab.complete(_parser(), args.shell))
+    print(shtab.complete(parser(), args.shell))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fipsrelay", description="Carry an agent's traffic out over FIPS TLS.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; ``twistd`` and ``demo`` have options of their own."""
+    root = argparse.ArgumentParser(prog="fipsrelay", description="Carry an agent's traffic out over FIPS TLS.")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("twistd", help="run the service: twistd's own options follow", add_help=False)
     commands.add_parser("demo", help="try the relay against an intake of its own", add_help=False)
 
     def command(
         name: str, run: Callable[[argparse.Namespace], int | None], help_text: str, config: bool = True
     ) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help_text)
+        added = commands.add_parser(name, help=help_text, description=f"{help_text[:1].upper()}{help_text[1:]}.")
         added.set_defaults(run=run)
         if config:
-            added.add_argument("-c", "--config", metavar="FILE", required=True)
+            added.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration file")
         return added
 
     command("run", _run, "run the service in the foreground, as twistd -n does")
@@ -155,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     agent.add_argument("file", type=Path, metavar="PATH", help="usually /etc/datadog-agent/datadog.yaml")
     agent.add_argument("--port-range-start", type=int, metavar="PORT", default=9803, help="of the relay (%(default)s)")
     module = command("module", _module, "obtain and examine the FIPS module", config=False)
-    module.set_defaults(error=parser.error)
+    module.set_defaults(error=root.error)
     origin = module.add_mutually_exclusive_group()
     origin.add_argument("--install", type=Path, metavar="FIPS_SO", help="install this module")
     origin.add_argument("--source", type=Path, metavar="DIR", help="build the module from this OpenSSL source tree")
@@ -166,4 +167,4 @@ def _parser() -> argparse.ArgumentParser:
     command("version", _version, "print the version", config=False)
     shells = command("completion", _completion, "print what makes a shell complete these commands", config=False)
     shells.add_argument("shell", choices=("bash", "zsh", "tcsh"))
-    return parser
+    return root

@@ -45,7 +45,7 @@ class FipsError(FipsrelayError):
     """The process cannot prove its FIPS state. Exit status 3.
 
     Attributes:
-        code: stable word for the failed check, such as ``module-missing``.
+        code: of the failed check, one of ``codes.FIPS``.
         expected: what the check wanted.
         found: what it saw.
         remedy: what the operator does about it.
@@ -65,7 +65,7 @@ class UpstreamError(FipsrelayError):
     """An upstream could not be used or broke off.
 
     Attributes:
-        code: stable word; sent as ``Fipsrelay-Error`` and counted.
+        code: one of ``codes.UPSTREAM``; sent as ``Fipsrelay-Error`` and counted.
         status: HTTP status of the answer that the agent gets: 502, 503 or 504.
         upstream: the upstream's name in the configuration.
         address: ``host:port`` or ``ip:port`` that was tried last.
@@ -89,7 +89,7 @@ class AgentError(FipsrelayError):
     """The agent's side sent something that cannot be relayed.
 
     Attributes:
-        code: stable word; sent as ``Fipsrelay-Error`` and counted.
+        code: one of ``codes.AGENT``; sent as ``Fipsrelay-Error`` and counted.
         status: HTTP status of the answer: 400, 408, 417, 431, 501 or 505.
         detail: one line, free of what the agent sent.
     """
@@ -107,7 +107,7 @@ class MessageError(FipsrelayError):
     """Bytes that are not one unambiguous HTTP/1.1 message; whoever reads them knows whose fault it is.
 
     Attributes:
-        code: stable word, such as ``bad-head``.
+        code: one of ``codes.AGENT``, such as ``bad-head``.
         status: what an agent is answered when it sent them: 400, 417, 431, 501 or 505.
         detail: one line, free of what was sent.
     """

@@ -17,6 +17,7 @@ PACKAGE = Path(fipsrelay.__file__).parent
 # Each wing imports only itself and the wings before it.
 WINGS = (
     "__init__",
+    "codes",
     "errors",
     "counters",
     "config",
@@ -33,6 +34,7 @@ WINGS = (
 DOORS = frozenset({"launch", "tap", "cli", "__main__"})
 PURE = (
     "__init__",
+    "codes",
     "errors",
     "counters",
     "config",

@@ -27,7 +27,7 @@ class Certificate:
     """A CMVP certificate, and the module that it covers by the words in which that reports itself.
 
     Attributes:
-        number: of the certificate.
+        number: the certificate's.
         name, version, build_info: the module's words; None where they are not known, which matches nothing.
         standard: ``FIPS 140-2`` or ``FIPS 140-3``.
         source: where all this is said.
@@ -59,9 +59,9 @@ class Fips:
     """The FIPS module that is required.
 
     Attributes:
-        module: ``auto`` or the absolute path of a ``fips.so``.
-        sha256: hexadecimal digest that the file must have, or None.
-        unlisted_module: ``refuse`` or ``warn``, for a module without an active certificate.
+        module: a ``fips.so``; ``auto`` looks where platforms have it, and where ``fipsrelay module`` puts it.
+        sha256: hexadecimal digest that the file must have; None for any.
+        unlisted_module: what to do with a module without an active certificate.
         certificates: the operator's own entries, which win over the program's.
     """
 
@@ -76,8 +76,8 @@ class Tls:
     """How upstreams are trusted.
 
     Attributes:
-        trust: ``system`` or the absolute path of a PEM bundle.
-        minimum_version: ``1.2`` or ``1.3``.
+        trust: the certificate authorities that count: the platform's, or those of a PEM bundle.
+        minimum_version: of TLS.
         profile: ``sp800-52``, or ``cnsa`` for AES-256 and P-384 only.
         hybrid_groups: whether groups with ML-KEM are offered, which no module's certificate covers yet.
         crl: absolute path of a PEM file with a revocation list of every issuer; empty for no such check.
@@ -110,7 +110,7 @@ class Probes:
     """How servers are checked while no request does it, and what counts as up and down.
 
     Attributes:
-        enabled: whether they are.
+        enabled: whether servers are checked.
         interval: seconds between two checks of a server.
         fall: failures in a row that take a server down.
         rise: successes in a row that bring it up again.
@@ -144,7 +144,7 @@ class Egress:
     """The way out of the network.
 
     Attributes:
-        proxy: or None to go straight.
+        proxy: that everything goes through; None to go straight.
         password_file: absolute path of a file whose first line is the proxy's password; empty for none.
         no_proxy: host names (with all below them), IP addresses and networks that need no proxy, or ``*`` for all.
     """
@@ -177,7 +177,7 @@ class Upstream:
         port: TCP port.
         addresses: IP addresses that replace DNS; empty to resolve ``host``.
         outside_site: the operator's word that ``host`` may lie outside the site.
-        retries: of its requests.
+        retries: which of its requests may be sent again.
         pins: SHA-256 digests, in hexadecimal, of public keys (SubjectPublicKeyInfo, RFC 7469 §2.4), one of which must
             stand in the verified chain; empty for any.
     """
@@ -193,7 +193,12 @@ class Upstream:
 
 @attrs.frozen
 class Route:
-    """Requests whose path is ``path_prefix`` or lies below it go to ``upstream`` (a name)."""
+    """Requests that go to another upstream than the intake's others.
+
+    Attributes:
+        path_prefix: their path is this one, or lies below it.
+        upstream: name of the upstream that they go to.
+    """
 
     path_prefix: str
     upstream: str
@@ -218,11 +223,11 @@ class Intake:
 
     Attributes:
         name: as in the configuration, logs and counters.
-        port: TCP port (offsets are resolved when the file is loaded).
-        protocol: ``http`` or ``tcp``.
+        port: TCP port; offsets are resolved when the file is loaded.
+        protocol: HTTP requests, or a stream of bytes.
         upstream: name of the default upstream.
         routes: exceptions by path (http only); the longest prefix wins.
-        tls: None for plaintext.
+        tls: with the agents; None for plaintext.
     """
 
     name: str
@@ -235,7 +240,19 @@ class Intake:
 
 @attrs.frozen
 class Timeouts:
-    """Seconds, all of them; ``tunnel`` is how long a raw TCP connection may be silent."""
+    """How long what may take, in seconds.
+
+    Attributes:
+        connect: until a server accepts a TCP connection.
+        handshake: until TLS with it is finished.
+        request_head: from the first byte of a request's head to its last.
+        body: silence within a request's or an answer's body.
+        answer: from the end of a request to its answer.
+        agent_keep_alive: idle connections of agents, who keep theirs for 90 seconds.
+        upstream_keep_alive: idle connections to intakes, which close theirs after 60 seconds.
+        tunnel: silence of a raw TCP connection.
+        drain: requests under way after the order to stop; 0 stops at once.
+    """
 
     connect: float = 5.0
     handshake: float = 5.0
@@ -250,7 +267,13 @@ class Timeouts:
 
 @attrs.frozen
 class Limits:
-    """Bounds: ``head_size`` in bytes, the others are counts."""
+    """What one client, and all together, may take.
+
+    Attributes:
+        head_size: bytes of a request's or an answer's head.
+        header_lines: lines of a head.
+        connections: of agents, that may be open at the same time.
+    """
 
     head_size: int = 65536
     header_lines: int = 128
@@ -262,7 +285,7 @@ class Log:
     """What is logged, and how.
 
     Attributes:
-        level: ``debug``, ``info``, ``warn``, ``error`` or ``critical``; what is less than that is not logged.
+        level: what is less than that is not logged.
         format: ``text`` or ``json``, to where twistd logs; ``journald`` or ``syslog``, to their sockets.
         socket: absolute path of another one; empty for the usual one.
     """

@@ -99,7 +99,7 @@ class Settings(SynchronousTestCase):
         """The relay's own command line takes it."""
         program, *rest = words
         self.assertEqual(program, "/opt/fipsrelay/bin/fipsrelay")
-        self.assertEqual(cli._parser().parse_args(rest).command, "status")
+        self.assertEqual(cli.parser().parse_args(rest).command, "status")
 
 
 class HelmTests(Settings):

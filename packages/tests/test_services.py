@@ -225,7 +225,7 @@ class ManualTests(Folders):
     path = SERVICES / "fipsrelay.8"
 
     def commands(self) -> dict[str, argparse.ArgumentParser]:
-        for action in cli._parser()._actions:
+        for action in cli.parser()._actions:
             if isinstance(action, argparse._SubParsersAction):
                 return dict(action.choices)
         raise AssertionError("no commands")

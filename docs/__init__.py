@@ -1,0 +1,1 @@
+"""The guide's sources, and what makes a site of them."""

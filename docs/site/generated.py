@@ -1,0 +1,62 @@
+"""Parts of pages that come from the program. A page names one on a line of its own: ``<!-- generated: NAME -->``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from docs.site import house, settings, tables
+from docs.site.pages import guide
+
+HERE: Final = Path(__file__).resolve().parent.parent
+_MARK: Final = re.compile(r"(?m)^<!-- generated: (.+?) -->$")
+PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "settings": settings.reference,
+    "products": tables.products,
+    "metrics": tables.metrics,
+    "upstream codes": tables.upstream_codes,
+    "agent codes": tables.agent_codes,
+    "FIPS codes": tables.fips_codes,
+    "commands": tables.commands,
+    "house": lambda: drawn(house.diagram()),
+    "a request's way": lambda: drawn((HERE / "diagrams" / "request.dot").read_text()),
+    "the start": lambda: drawn((HERE / "diagrams" / "start.dot").read_text()),
+    "not run": lambda: not_run(),
+}
+
+
+def drawn(graph: str) -> str:
+    """A diagram, as MyST has it."""
+    return f"```{{graphviz}}\n{graph.rstrip()}\n```"
+
+
+def not_run() -> str:
+    """Every block that the suite does not run, with its reason."""
+    lines = ["| page | block | why |", "|---|---|---|"]
+    for page in guide():
+        for block in page.blocks:
+            if block.excuse:
+                shown = block.text.splitlines()[1].removeprefix("$ ")
+                lines.append(f"| {page.name} | `{shown}` | {block.excuse} |")
+    return "\n".join(lines)
+
+
+def expanded(text: str) -> str:
+    """A page with its generated parts.
+
+    Raises:
+        KeyError: there is no such part.
+    """
+    return _MARK.sub(lambda mark: PARTS[mark[1]](), text)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Sphinx's hook."""
+    app.connect("source-read", _read)
+    return {"parallel_read_safe": True}
+
+
+def _read(app: Any, docname: str, source: list[str]) -> None:
+    source[0] = expanded(source[0])
