@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
 from OpenSSL import SSL
 
 from fipsrelay.config.model import Config
+from fipsrelay.config.values import is_loopback
 from fipsrelay.crypto import context
 from fipsrelay.crypto.offer import Offer
 from fipsrelay.crypto.policy import Policy, demanded
@@ -45,6 +46,15 @@ class Parts:
     way: Gateway | None
 
 
+def cautions(config: Config, policy: Policy) -> Iterator[str]:
+    """What a configuration does to that which is claimed about FIPS: sentences for the log, the page and reports."""
+    if policy.hybrid_groups:
+        yield f"No certificate covers key exchange by {', '.join(policy.hybrid_groups)} (tls.hybrid_groups)."
+    remote = [address for address in config.listen.addresses if not is_loopback(address)]
+    if remote:
+        yield f"Agents may send plaintext from other machines to {', '.join(remote)} (listen.allow_remote_plaintext)."
+
+
 def assemble(config: Config) -> Parts:
     """Read and check all that a configuration names.
 
@@ -62,15 +72,10 @@ def assemble(config: Config) -> Parts:
     }
     files = [context.trust_bundle(config.tls.trust), *([Path(config.tls.crl)] if config.tls.crl else [])]
     contents = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
-    warnings = (
-        (f"No certificate covers key exchange by {', '.join(policy.hybrid_groups)} (tls.hybrid_groups).",)
-        if policy.hybrid_groups
-        else ()
-    )
     return Parts(
         config,
         digest(config),
-        warnings,
+        tuple(cautions(config, policy)),
         policy,
         tls,
         context.offered(tls),
