@@ -24,6 +24,7 @@ templates_path = ["site/templates"]
 nitpicky = True
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
+myst_url_schemes = {"http": None, "https": None, "above": "../{{path}}#{{fragment}}"}
 
 html_theme = "furo"
 # Furo's own, and a link to the other language's page.

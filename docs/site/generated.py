@@ -11,7 +11,8 @@ from docs.site import house, settings, tables
 from docs.site.pages import guide
 
 HERE: Final = Path(__file__).resolve().parent.parent
-_MARK: Final = re.compile(r"(?m)^<!-- generated: (.+?) -->$")
+_ABOVE: Final = re.compile(r"\]\(\.\./([\w/-]+)\.md(?=[#)])")
+MARK: Final = re.compile(r"(?m)^<!-- generated: (.+?) -->$")
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "settings": settings.reference,
     "products": tables.products,
@@ -49,14 +50,20 @@ def expanded(text: str) -> str:
     Raises:
         KeyError: there is no such part.
     """
-    return _MARK.sub(lambda mark: PARTS[mark[1]](), text)
+    return MARK.sub(lambda mark: PARTS[mark[1]](), text)
+
+
+def across(text: str) -> str:
+    """A page whose links to pages of the folder above are links into the site that is made of that."""
+    return _ABOVE.sub(r"](above:\1.html", text)
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Sphinx's hook."""
+    """Sphinx's hook: each language is a site of its own, the Japanese one below the English one."""
     app.connect("source-read", _read)
     return {"parallel_read_safe": True}
 
 
 def _read(app: Any, docname: str, source: list[str]) -> None:
-    source[0] = expanded(source[0])
+    text = expanded(source[0])
+    source[0] = text if app.config.language == "en" else across(text)
