@@ -86,6 +86,12 @@ def _doctor(args: argparse.Namespace) -> int:
     return doctor.main(args.config, args.agent_config, args.json, not args.no_agent)
 
 
+def _explain(args: argparse.Namespace) -> int:
+    from fipsrelay.observe import explain
+
+    return explain.main(args.code)
+
+
 def _evidence(args: argparse.Namespace) -> int:
     from fipsrelay.observe import audit
 
@@ -151,6 +157,8 @@ def parser() -> argparse.ArgumentParser:
     evidence = command("evidence", _evidence, "write a report for auditors")
     evidence.add_argument("-o", "--output", type=Path, metavar="DIR", required=True)
     evidence.add_argument("--stand-alone", action="store_true", help="visit the servers instead of asking the relay")
+    explain = command("explain", _explain, "say what a code of a failure means, and what to do", config=False)
+    explain.add_argument("code", nargs="?", metavar="CODE", help="as in Fipsrelay-Error; without it all are listed")
     agent = command("agent", _agent, "switch the use of the relay on or off in an Agent's datadog.yaml", config=False)
     agent.add_argument("action", choices=("enable", "disable", "show"))
     agent.add_argument("file", type=Path, metavar="PATH", help="usually /etc/datadog-agent/datadog.yaml")

@@ -12,6 +12,9 @@ from docs.site.pages import guide
 
 HERE: Final = Path(__file__).resolve().parent.parent
 _ABOVE: Final = re.compile(r"\]\(\.\./([\w/-]+)\.md(?=[#)])")
+# Japanese is written without blanks, and a browser makes one of the end of a line.
+_WIDE: Final = "[\u3000-\u9fff\uff00-\uffef]"
+_BROKEN: Final = re.compile(f"(?<={_WIDE})\n *(?={_WIDE})")
 MARK: Final = re.compile(r"(?m)^<!-- generated: (.+?) -->$")
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "settings": settings.reference,
@@ -53,9 +56,9 @@ def expanded(text: str) -> str:
     return MARK.sub(lambda mark: PARTS[mark[1]](), text)
 
 
-def across(text: str) -> str:
-    """A page whose links to pages of the folder above are links into the site that is made of that."""
-    return _ABOVE.sub(r"](above:\1.html", text)
+def japanese(text: str) -> str:
+    """A Japanese page: its lines are joined, and links to the pages above are links into the site made of those."""
+    return _ABOVE.sub(r"](above:\1.html", _BROKEN.sub("", text))
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -66,4 +69,4 @@ def setup(app: Any) -> dict[str, bool]:
 
 def _read(app: Any, docname: str, source: list[str]) -> None:
     text = expanded(source[0])
-    source[0] = text if app.config.language == "en" else across(text)
+    source[0] = text if app.config.language == "en" else japanese(text)

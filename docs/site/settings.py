@@ -131,7 +131,8 @@ def described(kind: type) -> tuple[str, dict[str, str]]:
     meanings = {}
     for names, words in re.findall(r"(?m)^    (\w[\w, ]*): ((?:.|\n {8})*)", attributes):
         for name in names.split(", "):
-            meanings[name] = re.sub(r"\s+", " ", words).strip().replace("``", "`").rstrip(".")
+            words = re.sub(r"\s+", " ", words).strip().replace("``", "`").rstrip(".")
+            meanings[name] = re.sub(r"\bNone\b", "`null`", words)
     return head.strip(), meanings
 
 
