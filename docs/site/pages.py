@@ -43,11 +43,13 @@ class Block:
 
     Attributes:
         line: where it begins, from 1.
+        section: title of the heading that it stands under.
         language: of its text, such as ``console``; empty for one that is only indented.
         text: what is in it, with the newline at its end.
     """
 
     line: int
+    section: str
     language: str
     text: str
 
@@ -145,7 +147,8 @@ def read(path: Path) -> Page:
                 sections[-1].code.update(words)
         elif token.type in ("fence", "code_block"):
             assert token.map is not None
-            steps.append(Block(token.map[0] + 1, token.info.strip(), token.content))
+            section = sections[-1].title if sections else ""
+            steps.append(Block(token.map[0] + 1, section, token.info.strip(), token.content))
         elif token.type == "html_block":
             steps += [Order(*match.groups()) for match in _ORDER.finditer(token.content)]
     return Page(
