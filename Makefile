@@ -67,6 +67,7 @@ lint: .venv/.linters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/interrogate --quiet fipsrelay packages docs benchmarks twisted --exclude packages/tests
 	$(BIN)/hadolint packages/image/Dockerfile
 
 ## tox: the suite with the oldest and the newest dependencies.

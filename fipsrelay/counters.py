@@ -90,6 +90,7 @@ class Counters:
 
     @property
     def open_connections(self) -> int:
+        """Of all intakes together."""
         return sum(intake.open_connections for intake in self.intakes.values())
 
 

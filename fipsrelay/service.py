@@ -94,6 +94,7 @@ class Stages(MultiService):
     """Stops its services one after the other, the last one first, each when the one after it has stopped."""
 
     def stopService(self) -> Deferred[None]:
+        """Fires when the first one has stopped; one that fails does not keep the others from it."""
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
 

@@ -203,6 +203,8 @@ def runner(log: Log) -> type[UnixApplicationRunner]:
     """Twisted's runner of applications, with this log; twistd's own ``--logger`` and ``--syslog`` win."""
 
     class AppLogger(UnixAppLogger):
+        """The observer that this log asks for."""
+
         def _getLogObserver(self) -> ILogObserver:
             observer: Any
             if self._syslog:
@@ -232,6 +234,8 @@ def runner(log: Log) -> type[UnixApplicationRunner]:
             return file
 
     class Runner(UnixApplicationRunner):
+        """Twisted's, with that."""
+
         loggerFactory = AppLogger
 
     return Runner

@@ -104,6 +104,7 @@ class Notify(Service):
         self._manager.tell(STOPPING="1", STATUS=self._status())
 
     def stopService(self) -> None:
+        """The watchdog is no longer fed."""
         super().stopService()
         if self._loop.running:
             self._loop.stop()

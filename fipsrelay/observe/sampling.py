@@ -28,10 +28,12 @@ class Sampling(Service):
         self._loop.clock = reactor
 
     def startService(self) -> None:
+        """The first sample is an interval away."""
         super().startService()
         self._loop.start(INTERVAL, now=False)
 
     def stopService(self) -> None:
+        """No sample is taken any more."""
         super().stopService()
         self._loop.stop()
 
@@ -51,11 +53,13 @@ class Summaries(Service):
         self._loop.clock = reactor
 
     def startService(self) -> None:
+        """What has been done before does not count."""
         super().startService()
         self._begin()
         self._loop.start(SUMMARY_INTERVAL, now=False)
 
     def stopService(self) -> None:
+        """Nothing more is said."""
         super().stopService()
         self._loop.stop()
 

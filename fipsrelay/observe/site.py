@@ -174,6 +174,7 @@ class StatusSite(HTTPFactory):
         )
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
+        """A channel whose requests are answered here, without twisted.web's resources."""
         channel: Any = super().buildProtocol(addr)
         channel.requestFactory = _Look
         return channel
@@ -230,6 +231,7 @@ class Page(Service):
         self._ports: list[Port] = []
 
     def startService(self) -> None:
+        """Answer on the sockets; the reactor has copies of them then."""
         super().startService()
         for sock in self._sockets:
             self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, self._factory))
@@ -240,5 +242,6 @@ class Page(Service):
         return [port.socket for port in self._ports]
 
     def stopService(self) -> Deferred[None]:
+        """Take no more connections; fires when the sockets are closed."""
         super().stopService()
         return Deferred.fromCoroutine(stop_listening(self._ports))

@@ -95,9 +95,11 @@ class Handover(Service):
         self._sock.close()
 
     def fileno(self) -> int:
+        """The reactor's, to wait for whoever asks."""
         return self._sock.fileno()
 
     def logPrefix(self) -> str:
+        """What Twisted calls it in its log."""
         return "handover"
 
     def connectionLost(self, reason: Failure) -> None:

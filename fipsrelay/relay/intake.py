@@ -91,5 +91,6 @@ class Departing(Service):
         gone.addCallback(lambda _: self._pending.discard(gone))
 
     def stopService(self) -> Deferred[Any]:
+        """Fires when the last of them has stopped."""
         super().stopService()
         return DeferredList(list(self._pending))

@@ -49,10 +49,12 @@ class FipsWatch(Service):
         self._next: IDelayedCall | None = None
 
     def startService(self) -> None:
+        """The gate has just been passed: the first look is an interval away."""
         super().startService()
         self._next = self._reactor.callLater(INTERVAL, self._check)
 
     def stopService(self) -> None:
+        """Nobody looks any more."""
         super().stopService()
         if self._next is not None and self._next.active():
             self._next.cancel()

@@ -13,21 +13,21 @@ class Candidate(Protocol):
 
     Attributes:
         outstanding: requests that it has not answered yet, and connections that are being made for some.
-        free: connections to it that can be taken at once.
-        health: what is known of it.
-        ipv6: whether its address is of that family.
     """
 
     outstanding: int
 
     @property
-    def free(self) -> Sized: ...
+    def free(self) -> Sized:
+        """Connections to it that can be taken at once."""
 
     @property
-    def health(self) -> Health: ...
+    def health(self) -> Health:
+        """What is known of it."""
 
     @property
-    def ipv6(self) -> bool: ...
+    def ipv6(self) -> bool:
+        """Whether its address is of that family."""
 
 
 C = TypeVar("C", bound=Candidate)

@@ -40,12 +40,14 @@ class Upstreams(Service):
         return [*dict.fromkeys(backend.cluster for backend in self._backends.values()), *self._leaving]
 
     def startService(self) -> None:
+        """Names are looked up and servers checked from now on."""
         super().startService()
         for cluster in self.clusters():
             cluster.start()
         self._follow()
 
     def stopService(self) -> None:
+        """All connections are closed, and nothing is looked up or checked any more."""
         super().stopService()
         self._names.stop()
         for call in self._leaving.values():

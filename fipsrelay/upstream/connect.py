@@ -151,6 +151,7 @@ class Attempt:
     # -- deadlines
 
     def expired(self) -> None:
+        """The step has taken too long."""
         if self._step == "proxy":
             self._fail("proxy-timeout", 503, f"the proxy {self._place.gateway} did not answer in time")
         elif self._step == "connect":
@@ -174,16 +175,19 @@ class Attempt:
         self._others.clear()
 
     def tunnel_ready(self, sock: socket.socket) -> None:
+        """The gateway has opened the way: TLS begins on the same socket."""
         self._tunnel = None
         self._step = "handshake"
         self._shake(sock)
 
     def tunnel_refused(self, status: int, reason: str) -> None:
+        """The gateway has said no, with this status."""
         self._tunnel = None
         code = "proxy-auth" if status == 407 else "proxy-refused"
         self._fail(code, 503, f"the proxy {self._place.gateway} answered CONNECT with {status} {reason}".rstrip())
 
     def tunnel_lost(self, reason: Exception | None) -> None:
+        """The gateway did not answer at this address: the next one is tried."""
         self._tunnel = None
         if self._others:
             self._connect(self._others.pop(0))
@@ -193,12 +197,14 @@ class Attempt:
     # -- the stream
 
     def stream_connected(self) -> None:
+        """TCP is there, and the handshake may take its own time."""
         self._step = "handshake"
         self.deadline = self._means.deadlines.now() + self._means.timeouts.handshake
         if self._user is not None:
             self._user.attempt_reached(self)
 
     def stream_ready(self) -> None:
+        """The handshake is finished: judge it, before anybody may send."""
         stream = self._stream
         assert stream is not None
         connection = stream.connection
@@ -228,6 +234,7 @@ class Attempt:
         user.attempt_ready(self, stream)
 
     def stream_lost(self, reason: Exception | None) -> None:
+        """No connection, or no handshake."""
         stream, self._stream = self._stream, None
         if self._step == "connect":
             number = reason.errno if isinstance(reason, OSError) else None

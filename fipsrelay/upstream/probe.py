@@ -79,10 +79,12 @@ class Probe:
         """Not yet all that is checked."""
 
     def attempt_ready(self, attempt: Attempt, stream: TlsStream) -> None:
+        """The server is up; nobody needs this connection."""
         self._attempt = None
         stream.close()
         self._judge.passed(self._server, attempt)
 
     def attempt_failed(self, attempt: Attempt, error: UpstreamError) -> None:
+        """The server has failed once more."""
         self._attempt = None
         self._judge.failed(self._server, attempt, error)

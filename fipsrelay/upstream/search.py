@@ -182,6 +182,7 @@ class Search:
             other.cancel()
 
     def attempt_ready(self, attempt: Attempt, stream: TlsStream) -> None:
+        """Found: the caller gets the stream."""
         server = self._running.pop(attempt)  # it goes on counting in ``outstanding``
         server.adopt(stream)
         self._cluster.passed(server, attempt)
@@ -191,6 +192,7 @@ class Search:
         caller.connected(stream)
 
     def attempt_failed(self, attempt: Attempt, error: UpstreamError) -> None:
+        """Not this one: another is tried, if there is one and time is left."""
         server = self._forget(attempt)
         self._cluster.failed(server, attempt, error)
         # 503: it did not get as far as TLS, as while an intake restarts. What TLS refuses it refuses in a second too.

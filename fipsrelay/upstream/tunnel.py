@@ -88,10 +88,12 @@ class Tunnel:
     # -- the stream
 
     def stream_drained(self) -> None:
+        """The question has been sent: wait for the answer."""
         self._stream.resume()
         self._user.tunnel_connected()
 
     def stream_data(self, view: memoryview) -> None:
+        """Read the answer's head; nothing may follow it."""
         position = 0
         while position < len(view) and self._stream.is_open:
             try:
@@ -103,9 +105,11 @@ class Tunnel:
                 self._answered(head, position == len(view))
 
     def stream_eof(self) -> None:
+        """The proxy will say no more."""
         self._lose(_broken("it ends within its head") if self._answer.begun else None)
 
     def stream_lost(self, reason: Exception | None) -> None:
+        """The proxy is gone."""
         self._user.tunnel_lost(reason)
 
     # -- inside

@@ -79,9 +79,11 @@ class Timekeeping(Service):
         self._deadlines = deadlines
 
     def startService(self) -> None:
+        """Sweep from now on."""
         super().startService()
         self._deadlines.start()
 
     def stopService(self) -> None:
+        """Sweep no more."""
         super().stopService()
         self._deadlines.stop()

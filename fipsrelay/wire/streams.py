@@ -154,9 +154,11 @@ class Stream:
     # -- for the reactor
 
     def logPrefix(self) -> str:
+        """What Twisted calls it in its log."""
         return "stream"
 
     def fileno(self) -> int:
+        """The socket's, or -1 when it is closed."""
         return self._fd if self.is_open else -1
 
     def connectionLost(self, reason: Failure) -> None:
@@ -170,6 +172,7 @@ class Stream:
             self._lose(OSError(number, os.strerror(number)))
 
     def doRead(self) -> None:
+        """Bytes may have arrived: each kind of stream reads them in its own way."""
         raise NotImplementedError
 
     def doWrite(self) -> None:

@@ -138,6 +138,7 @@ class TlsStream(Stream):
         self.abort()
 
     def abort(self, reset: bool = False) -> None:
+        """Close at once, without close_notify; the keeper, if there is one, is told."""
         keeper, self.keeper = self.keeper, None
         self._connector = None
         super().abort(reset)

@@ -1,0 +1,1 @@
+"""Presets, as data: upstreams and intakes to begin with."""
