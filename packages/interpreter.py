@@ -53,6 +53,7 @@ def build(toolchain: Toolchain, sources: Path, work: Path) -> Path:
     _look_only_here(python / "setup.py")
     (python / "Modules" / "Setup.local").write_text("*disabled*\n" + "\n".join(_DISABLED) + "\n")
     options = ["--without-ensurepip", "--disable-test-modules", "--without-static-libpython"]
+    options += ["ac_cv_broken_nice=no"]  # or it says yes where the build itself runs under nice
     call(["./configure", f"--prefix={PREFIX}", *options], python, environ)
     # CPython has the time of its making in itself, in the zone of who makes it.
     time = {"SOURCE_DATE_EPOCH": _released(python), "TZ": "UTC"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import hashlib
 import shutil
 import sys
 import zipfile
@@ -73,6 +76,7 @@ def furnish(root: Path, requirements: Path, patches: Path, wheel: Path, toolchai
     for pattern in _UNWANTED:
         for path in sorted(prefix.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    _correct_records(packages)
     for name, (module, function) in _COMMANDS.items():
         command = prefix / "bin" / name
         command.write_text(_COMMAND.format(prefix=PREFIX, module=module, function=function))
@@ -83,6 +87,23 @@ def furnish(root: Path, requirements: Path, patches: Path, wheel: Path, toolchai
     _compile(prefix, library, root)
     # twistd would look for its plugins at each start, and say that it cannot write down what it has found.
     _run(prefix, "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))")
+
+
+def _correct_records(packages: Path) -> None:
+    """Have each library's list of files tell of what is packed: without what has been left out, and of what was patched.
+
+    It would else have the digests of commands that name the interpreter of who installs.
+    """
+    for record in packages.glob("*.dist-info/RECORD"):
+        rows = []
+        for name, digest, size in csv.reader(record.read_text().splitlines()):
+            path = packages / name
+            if path.is_file():
+                data = path.read_bytes()
+                found = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+                rows.append((name, f"sha256={found}", str(len(data))) if digest else (name, digest, size))
+        with record.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _compile(prefix: Path, library: Path, root: Path) -> None:

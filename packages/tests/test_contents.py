@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import hashlib
 import io
 import re
@@ -58,6 +60,20 @@ class BinaryTests(Unpacked):
         """A second one would read the module's configuration, too."""
         names = {path.name for path in binaries(self.root)}
         self.assertFalse([name for name in names if re.match(r"_ssl|_hashlib|libssl|libcrypto", name)])
+
+
+class RecordTests(Unpacked):
+    def test_records(self) -> None:
+        """What libraries say of their files is true of those that are here, and of nothing else."""
+        packages = self.prefix / "lib" / "python3.11" / "site-packages"
+        records = list(packages.glob("*.dist-info/RECORD"))
+        self.assertGreater(len(records), 10)
+        for record in records:
+            for name, digest, size in csv.reader(record.read_text().splitlines()):
+                data = (packages / name).read_bytes()
+                if digest:
+                    found = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+                    self.assertEqual((digest, int(size)), (f"sha256={found}", len(data)), f"{record}: {name}")
 
 
 class SizeTests(Unpacked):
