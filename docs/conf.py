@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from docs.site import generated
 from fipsrelay import __version__
 
+JAPANESE = Path(__file__).resolve().parent / "ja"
+
 project = "fipsrelay"
 author = "the fipsrelay developers"
 copyright = author
@@ -24,7 +26,7 @@ templates_path = ["site/templates"]
 nitpicky = True
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
-myst_url_schemes = {"http": None, "https": None, "above": "../{{path}}#{{fragment}}"}
+myst_url_schemes = {"http": None, "https": None, "above": "{{path}}#{{fragment}}"}
 
 html_theme = "furo"
 # Furo's own, and a link to the other language's page.
@@ -38,7 +40,9 @@ html_sidebars = {
         "sidebar/scroll-end.html",
     ]
 }
-html_context = {"translated": [path.stem for path in (Path(__file__).parent / "ja").glob("*.md")]}
+html_context = {
+    "translated": [path.relative_to(JAPANESE).with_suffix("").as_posix() for path in JAPANESE.rglob("*.md")],
+}
 html_title = f"fipsrelay {release}"
 html_copy_source = False
 html_show_sphinx = False

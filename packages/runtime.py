@@ -90,7 +90,7 @@ def furnish(root: Path, requirements: Path, patches: Path, wheel: Path, toolchai
 
 
 def _correct_records(packages: Path) -> None:
-    """Have each library's list of files tell of what is packed: without what has been left out, and of what was patched.
+    """Have each library's list of files tell of what is packed: not of what is left out, and of what was patched.
 
     It would else have the digests of commands that name the interpreter of who installs.
     """

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from docs.site import house, settings, tables
-from docs.site.pages import guide
+from docs.site.pages import MEASURED, guide
 
 HERE: Final = Path(__file__).resolve().parent.parent
-_ABOVE: Final = re.compile(r"\]\(\.\./([\w/-]+)\.md(?=[#)])")
 # Japanese is written without blanks, and a browser makes one of the end of a line.
 _WIDE: Final = "[\u3000-\u9fff\uff00-\uffef]"
 _BROKEN: Final = re.compile(f"(?<={_WIDE})\n *(?={_WIDE})")
@@ -27,6 +26,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "house": lambda: drawn(house.diagram()),
     "a request's way": lambda: drawn((HERE / "diagrams" / "request.dot").read_text()),
     "the start": lambda: drawn((HERE / "diagrams" / "start.dot").read_text()),
+    "measured": lambda: measured(),
     "not run": lambda: not_run(),
 }
 
@@ -34,6 +34,13 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
 def drawn(graph: str) -> str:
     """A diagram, as MyST has it."""
     return f"```{{graphviz}}\n{graph.rstrip()}\n```"
+
+
+def measured() -> str:
+    """What the benchmark has found, for a page in a folder below the one that has it."""
+    found = MEASURED.search((HERE / "performance.md").read_text())
+    assert found is not None
+    return found[1].replace("](performance-", "](../performance-")
 
 
 def not_run() -> str:
@@ -56,9 +63,15 @@ def expanded(text: str) -> str:
     return MARK.sub(lambda mark: PARTS[mark[1]](), text)
 
 
-def japanese(text: str) -> str:
-    """A Japanese page: its lines are joined, and links to the pages above are links into the site made of those."""
-    return _ABOVE.sub(r"](above:\1.html", _BROKEN.sub("", text))
+def japanese(text: str, name: str) -> str:
+    """A Japanese page: its lines are joined, and links to English pages are links into the site made of those.
+
+    Args:
+        text: of the page.
+        name: its path below docs/ja.
+    """
+    up = "../" * (name.count("/") + 1)
+    return re.sub(rf"\]\(({re.escape(up)}[\w-][\w/-]*)\.md(?=[#)])", r"](above:\1.html", _BROKEN.sub("", text))
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -69,4 +82,4 @@ def setup(app: Any) -> dict[str, bool]:
 
 def _read(app: Any, docname: str, source: list[str]) -> None:
     text = expanded(source[0])
-    source[0] = text if app.config.language == "en" else japanese(text)
+    source[0] = text if app.config.language == "en" else japanese(text, docname)

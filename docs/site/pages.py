@@ -21,6 +21,8 @@ DOCS: Final = Path(__file__).resolve().parent.parent
 FRONT: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
 EXCUSE: Final = "# not run by the suite: "
 _ORDER: Final = re.compile(r"<!-- suite: (\S+) ?(.*?) -->\s*")
+# What a benchmark has written into a page: it stands in one language only, and is generated in the other.
+MEASURED: Final = re.compile(r"<!-- measured: begin -->\n(.*?)<!-- measured: end -->\n", re.DOTALL)
 _MARKDOWN: Final = MarkdownIt("commonmark").enable("table")
 
 
@@ -135,7 +137,8 @@ def read(path: Path) -> Page:
     sections: list[Section] = []
     steps: list[Block | Order] = []
     heading = 0
-    for token in _MARKDOWN.parse(path.read_text(encoding="utf-8")):
+    text = MEASURED.sub(lambda found: "\n" * found[0].count("\n"), path.read_text(encoding="utf-8"))
+    for token in _MARKDOWN.parse(text):
         if token.type == "heading_open":
             heading = int(token.tag[1:])
         elif token.type == "inline":

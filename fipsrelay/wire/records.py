@@ -1,7 +1,7 @@
 """Where OpenSSL puts the records of a large write, so that they leave in one call.
 
 Straight to a socket it makes a call for each record, and the kernel a packet or more, which costs up to half as much
-again (docs/performance.md). Nothing here sends anything: see ``tls``.
+again (docs/ledger.md). Nothing here sends anything: see ``tls``.
 """
 
 from __future__ import annotations

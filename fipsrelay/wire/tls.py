@@ -33,7 +33,7 @@ _ZERO_RETURN = lib.SSL_ERROR_ZERO_RETURN
 def is_paced(sock: socket.socket) -> bool:
     """Whether the kernel paces what a TCP socket sends: large writes do not leave in one call then.
 
-    They would cost up to half as much again, for each has timers started (docs/performance.md).
+    They would cost up to half as much again, for each has timers started (docs/ledger.md).
     """
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).startswith(_PACED)
 
