@@ -18,7 +18,7 @@ run: .venv/.installed
 	@exec $(BIN)/python -m fipsrelay.demo.run $(if $(filter-out 0,$(ONCE)),--once)
 
 ## test: the whole suite; its last line says how many passed and failed.
-test: .venv/.installed suite-packages
+test: .venv/.senders suite-packages
 	@exec $(BIN)/python -m tests $(TESTS)
 
 ## packages: dist/fipsrelay_VERSION_ARCHITECTURE.deb and .rpm; minutes at first, as CPython is built, and seconds from then on.
@@ -99,6 +99,11 @@ clean:
 # The default way of editable installs adds an import hook, which Twisted's search for plugins does not see.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]' --config-settings editable_mode=compat
 	$(BIN)/fipsrelay module --quiet
+	@touch $@
+
+# Without byte code: of thousands of modules a few are loaded.
+.venv/.senders: .venv/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[test,senders]' --config-settings editable_mode=compat
 	@touch $@
 
 .venv/.linters: .venv/.installed
