@@ -56,6 +56,15 @@ class CheckTests(SynchronousTestCase):
         [found] = self.check(GOOD + "  local_address: 127.0.0.2\n", relay)
         self.assertEqual(found, "FAIL: fips.local_address is 127.0.0.2, but the relay does not listen on 127.0.0.2")
 
+    def test_any_address(self) -> None:
+        """One that stands for all of a family stands for no other family's."""
+        relay = "preset: datadog\nlisten: {allow_remote_plaintext: true, addresses: [%s]}\n"
+        self.assertEqual(self.check(GOOD, relay % "0.0.0.0, '::'")[0][:2], "OK")
+        [found] = self.check(GOOD, relay % "0.0.0.0")
+        self.assertEqual(found, "WARN: fips.local_address is localhost, but the relay does not listen on ::1")
+        [found] = self.check(GOOD, relay % "'::'")
+        self.assertEqual(found, "WARN: fips.local_address is localhost, but the relay does not listen on 127.0.0.1")
+
     def test_ways_round(self) -> None:
         text = GOOD + (
             "additional_endpoints: {'https://elsewhere.example': [0123456789abcdef]}\n"

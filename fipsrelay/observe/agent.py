@@ -81,7 +81,7 @@ def _place(settings: Mapping[str, Any], config: Config) -> Iterator[Finding]:
             _TOPIC, FAIL, found, "make listen.port_range_start and the Agent's fips.port_range_start the same"
         )
     wanted = ("127.0.0.1", "::1") if address == "localhost" else (address,)
-    missing = [each for each in wanted if each not in listen.addresses and "0.0.0.0" not in listen.addresses]
+    missing = [each for each in wanted if not {each, "::" if ":" in each else "0.0.0.0"} & set(listen.addresses)]
     if missing:
         found = f"fips.local_address is {address}, but the relay does not listen on {', '.join(missing)}"
         state = FAIL if len(missing) == len(wanted) else WARN

@@ -41,7 +41,7 @@ def main(file: str, folder: Path, alone: bool) -> int:
         report = (None if alone else _asked(config)) or _visit(config)
         if report["configuration"]["sha256"] != digest(config):
             raise _NoReportError(
-                f"the running relay has another configuration than {file}; restart it, or --stand-alone"
+                f"the running relay has another configuration than {file}; reload or restart it, or --stand-alone"
             )
         _write(report, folder)
     except ConfigError as error:

@@ -98,7 +98,8 @@ def _running(config: Config) -> Generator[Finding, None, int | None]:
         code = report["failure"]["code"]
         yield Finding("relay", FAIL, f"process {pid} has lost its FIPS state ({code})", "restart it")
     elif report["configuration"]["sha256"] != audit.digest(config):
-        yield Finding("relay", WARN, f"process {pid} runs with another configuration", "restart it to use this one")
+        remedy = "'fipsrelay reload' has it take this one, or says what wants a restart"
+        yield Finding("relay", WARN, f"process {pid} runs with another configuration", remedy)
     else:
         yield Finding("relay", OK, f"process {pid} runs with this configuration, since {report['report']['started']}")
     return pid

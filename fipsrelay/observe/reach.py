@@ -97,7 +97,9 @@ def _expiry(topic: str, end: datetime, soon: timedelta) -> Finding:
     text = f"the certificate ends {end:%Y-%m-%d %H:%M} UTC"
     if left < timedelta(0):
         return Finding(topic, FAIL, text, "renew it")
-    return Finding(topic, WARN, text, "renew it, and restart the relay") if left < soon else Finding(topic, OK, text)
+    return (
+        Finding(topic, WARN, text, "renew it, and have the relay reload") if left < soon else Finding(topic, OK, text)
+    )
 
 
 def _remedy(error: UpstreamError) -> str:
