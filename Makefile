@@ -10,7 +10,7 @@ docs_packages := graphviz
 # What makes a site of docs. Warnings are errors, after all of them have been seen; every reference has to lead somewhere.
 SPHINX := $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet --conf-dir docs --doctree-dir build/doctrees
 
-.PHONY: run test test-packages packages image pins audit docs docs-links soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages docs-packages missing-packages
+.PHONY: run test test-packages packages image reproduce pins audit docs docs-links soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages docs-packages missing-packages
 .DELETE_ON_ERROR:
 
 ## run: the demo, until Ctrl-C; ONCE=1 sends every payload once and stops.
@@ -32,6 +32,10 @@ image: .venv/.packages packages-packages
 ## test-packages: what is true of the packages and of the image.
 test-packages: packages image
 	@exec $(BIN)/python -m tests $(or $(TESTS),packages.tests)
+
+## reproduce: the packages of the last commit, built twice in clones in two folders; what differs is named, status 1. Many minutes.
+reproduce: .venv/.packages packages-packages
+	@$(BIN)/python -m packages.reproduce
 
 ## pins: the libraries in the packages, by the newest versions and their digests.
 pins: .venv/.packages

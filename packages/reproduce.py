@@ -1,0 +1,58 @@
+"""Build the packages of the last commit twice, in two folders of different names, and compare them.
+
+``python -m packages.reproduce`` makes two clones with a ``.venv`` and a ``.cache`` of their own, which takes minutes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from packages.commands import BuildError, call
+from packages.wheel import PROJECT, epoch
+
+KEPT = PROJECT / "build" / "reproduce"
+# What builds in each: niceness is one of the things that must not count.
+_BUILDS = {"one": ("make",), "another-name": ("nice", "-n", "19", "make")}
+
+
+def main() -> int:
+    """Build twice and print digests; returns 0, or 1 when something differs, which is named, or a build failed."""
+    shutil.rmtree(KEPT, ignore_errors=True)
+    try:
+        first, second = (_build(name, command) for name, command in _BUILDS.items())
+    except (BuildError, OSError) as error:
+        print(f"reproduce: {error}", file=sys.stderr)
+        return 1
+    for path in sorted(first.iterdir()):
+        print(f"{_digest(path)}  {path.name}")
+    differing = differences(first, second)
+    for name in differing:
+        print(f"reproduce: {name} differs, see {first} and {second}", file=sys.stderr)
+    return 1 if differing else 0
+
+
+def differences(first: Path, second: Path) -> list[str]:
+    """Names of the files in two folders that are in one of them only, or are not the same bytes."""
+    before, after = ({path.name: _digest(path) for path in folder.iterdir()} for folder in (first, second))
+    return sorted({name for name, _ in before.items() ^ after.items()})
+
+
+def _build(name: str, command: tuple[str, ...]) -> Path:
+    """A clone's packages, kept in a folder of this name; it takes nothing that is here but the commit."""
+    with tempfile.TemporaryDirectory(prefix="fipsrelay-") as folder:
+        clone = Path(folder) / name
+        call(["git", "clone", "--quiet", PROJECT, clone], PROJECT)
+        call([*command, "packages"], clone, {"SOURCE_DATE_EPOCH": epoch()})
+        return Path(shutil.copytree(clone / "dist", KEPT / name))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
