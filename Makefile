@@ -33,7 +33,7 @@ image: .venv/.packages packages-packages
 test-packages: packages image
 	@exec $(BIN)/python -m tests $(or $(TESTS),packages.tests)
 
-## reproduce: the packages of the last commit, built twice in clones in two folders; what differs is named, status 1. Many minutes.
+## reproduce: the packages of the last commit, built twice in two folders; what differs is named, with status 1. It takes minutes.
 reproduce: .venv/.packages packages-packages
 	@$(BIN)/python -m packages.reproduce
 
