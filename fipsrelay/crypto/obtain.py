@@ -157,12 +157,12 @@ def download(suite: str, folder: Path) -> Path:
     return _only(folder / "unpacked")
 
 
-def apt(folder: Path, stanza: str) -> list[str]:
-    """The command apt-get with a private state that knows one archive, up to date; the machine's own is not touched.
+def apt(folder: Path, stanza: str | None = None) -> list[str]:
+    """The command apt-get with a private state, up to date; the machine's own is not touched.
 
     Args:
         folder: for that state.
-        stanza: see ``sources.Mirror``.
+        stanza: the archives that it knows, see ``sources.Mirror``; without it, all of the machine's sources.
 
     Raises:
         FipsError: ``module-unobtainable``.
@@ -171,16 +171,16 @@ def apt(folder: Path, stanza: str) -> list[str]:
     for part in ("lists/partial", "cache/archives/partial"):
         (private / part).mkdir(parents=True)
     (private / "status").touch()
-    (private / "debian.sources").write_text(stanza)
     options = [
         f"Dir::State={private}",
         f"Dir::State::Lists={private / 'lists'}",
         f"Dir::State::status={private / 'status'}",
         f"Dir::Cache={private / 'cache'}",
-        f"Dir::Etc::sourcelist={private / 'debian.sources'}",
-        "Dir::Etc::sourceparts=-",
         "APT::Sandbox::User=",
     ]
+    if stanza is not None:
+        (private / "debian.sources").write_text(stanza)
+        options += [f"Dir::Etc::sourcelist={private / 'debian.sources'}", "Dir::Etc::sourceparts=-"]
     command = [_tool("apt-get"), "-qq", *(word for option in options for word in ("-o", option))]
     _call([*command, "update"], folder)
     return command

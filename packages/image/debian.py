@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from fipsrelay.crypto.obtain import apt
 from packages.commands import call
 from packages.sources import only
 
@@ -55,7 +56,8 @@ def install(root: Path, folder: Path) -> None:
         root: changed.
         folder: for what is downloaded; not in ``root``.
     """
-    packages = {package.name: package for package in fetch([*LIBRARIES, _CERTIFICATES, _BASE], folder)}
+    command = apt(folder)  # with security updates, where the machine's apt has them
+    packages = {package.name: package for package in fetch([*LIBRARIES, _CERTIFICATES, _BASE], folder, command)}
     for name, patterns in LIBRARIES.items():
         for pattern in patterns:
             _copy(packages[name].files, pattern, root)
@@ -67,38 +69,17 @@ def install(root: Path, folder: Path) -> None:
     shutil.copytree(base / "share/common-licenses", root / "usr/share/common-licenses", symlinks=True)
     shutil.copy(base / "lib/os-release", root / "etc")
     others = {package.documents.name for package in packages.values()} - set(packages)
-    for package in (*packages.values(), *fetch(sorted(others), folder)):
+    for package in (*packages.values(), *fetch(sorted(others), folder, command)):
         _record(package, root)
 
 
-def fetch(names: list[str], folder: Path) -> Iterator[Package]:
-    """Download packages, checked by apt's signatures, and unpack them; the machine's own apt is only read."""
-    folder.mkdir(exist_ok=True)
-    command = _apt(folder)
+def fetch(names: list[str], folder: Path, command: list[str]) -> Iterator[Package]:
+    """Download packages by apt-get, checked by its signatures, and unpack them into ``folder``."""
     call([*command, "download", *names], folder)
     for name in names:
         file = only(folder, f"{name}_*.deb")
         call(["dpkg-deb", "-x", file, folder / name], folder)
         yield Package(name, call(["dpkg-deb", "--field", file], folder), folder / name)
-
-
-def _apt(folder: Path) -> list[str]:
-    """The command apt-get with a private state, up to date, which has all of the machine's sources: security, too."""
-    state = folder / "apt"
-    options = [
-        f"Dir::State={state}",
-        f"Dir::State::Lists={state / 'lists'}",
-        f"Dir::State::status={state / 'status'}",
-        f"Dir::Cache={state / 'cache'}",
-        "APT::Sandbox::User=",
-    ]
-    command = ["apt-get", "-qq", *(word for option in options for word in ("-o", option))]
-    if not state.exists():
-        for part in ("lists/partial", "cache/archives/partial"):
-            (state / part).mkdir(parents=True)
-        (state / "status").touch()
-        call([*command, "update"], folder)
-    return command
 
 
 def _copy(files: Path, pattern: str, root: Path) -> None:

@@ -30,7 +30,7 @@ def assemble(root: Path, module: Path | None = None) -> None:
 
     Raises:
         BuildError, OSError: a step failed.
-        FipsError: there is no such module.
+        FipsError: there is no such module, or apt has failed.
     """
     stage(root)
     shutil.rmtree(root / "usr/share/man")  # nobody can page through it here
