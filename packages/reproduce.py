@@ -23,7 +23,8 @@ def main() -> int:
     """Build twice and print digests; returns 0, or 1 when something differs, which is named, or a build failed."""
     shutil.rmtree(KEPT, ignore_errors=True)
     try:
-        first, second = (_build(name, command) for name, command in _BUILDS.items())
+        commit = call(["git", "rev-parse", "HEAD"], PROJECT).strip()
+        first, second = (_build(commit, name, command) for name, command in _BUILDS.items())
     except (BuildError, OSError) as error:
         print(f"reproduce: {error}", file=sys.stderr)
         return 1
@@ -41,11 +42,12 @@ def differences(first: Path, second: Path) -> list[str]:
     return sorted({name for name, _ in before.items() ^ after.items()})
 
 
-def _build(name: str, command: tuple[str, ...]) -> Path:
-    """A clone's packages, kept in a folder of this name; it takes nothing that is here but the commit."""
+def _build(commit: str, name: str, command: tuple[str, ...]) -> Path:
+    """A clone's packages, kept in a folder of this name; of what is here it takes nothing but the commit."""
     with tempfile.TemporaryDirectory(prefix="fipsrelay-") as folder:
         clone = Path(folder) / name
-        call(["git", "clone", "--quiet", PROJECT, clone], PROJECT)
+        call(["git", "clone", "--quiet", "--no-checkout", PROJECT, clone], PROJECT)
+        call(["git", "checkout", "--quiet", "--detach", commit], clone)  # there may be a later one meanwhile
         call([*command, "packages"], clone, {"SOURCE_DATE_EPOCH": epoch()})
         return Path(shutil.copytree(clone / "dist", KEPT / name))
 
