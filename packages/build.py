@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fipsrelay import __version__
+from fipsrelay.errors import FipsError
 from packages import interpreter, runtime, sbom, toolchain
 from packages.commands import BuildError, call
 from packages.wheel import PROJECT, epoch, wheel
@@ -41,7 +42,7 @@ def main() -> int:
             file = pack(root, kind, options.version, options.output.resolve())
             print(file)
         print(shutil.copy(root / SBOM, file.with_suffix(".cdx.json")))
-    except (BuildError, OSError) as error:
+    except (BuildError, FipsError, OSError) as error:  # FipsError: no mirror to have the sources from
         print(f"build: {error}", file=sys.stderr)
         return 1
     return 0
