@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGING := setup.cfg pyproject.toml
 suite_packages := build-essential chromium chromium-driver graphviz haproxy libnginx-mod-stream nginx openssl prometheus \
-  python3-openssl rsyslog rsyslog-openssl slowhttptest squid systemd
+  python3-openssl rsyslog rsyslog-openssl rsyslog-relp slowhttptest squid systemd
 # For building packages and trying them. binutils and make come with build-essential.
 packages_packages := build-essential crun curl iproute2 logrotate man-db mandoc patch procps rpm shellcheck sudo systemd
 docs_packages := graphviz

@@ -19,6 +19,13 @@ from tests.folders import Folders
 
 ROOT = DOCS.parent
 MADE = "<!-- generated: measured -->\n"
+# Names of things, which are the same in every language.
+SAME_TITLES = frozenset(
+    {"fipsrelay", "FIPS", "FAQ", "Helm", "Datadog Operator", "kustomize", "ECS"}
+    | {"OpenTelemetry", "syslog", "RELP", "Prometheus remote write", "datadog", "datadog-api-client", "ddtrace"}
+)
+# What other programs than the relay are told: tests.scenarios.test_sender_* run them with these very blocks.
+SENDERS = frozenset({"python", "sh", "text"})
 # Blocks that nobody runs, because they are not of any program's: pictures, and what Sphinx reads.
 DRAWN = frozenset({"{graphviz}", "{toctree}"})
 
@@ -63,8 +70,14 @@ class BlockTests(SynchronousTestCase):
 
     def test_every_block_is_looked_at(self) -> None:
         for where, block in self.blocks():
-            kinds = {"console", "yaml", *({"python", "text"} if "senders.md" in where else ())}
+            kinds = {"console", "yaml", *(SENDERS if "senders.md" in where else ())}
             self.assertIn(block.language, kinds, where)
+
+    def test_senders_are_run(self) -> None:
+        """Every heading with blocks under it is that of a test."""
+        texts = "".join(path.read_text() for path in (ROOT / "tests" / "scenarios").glob("test_sender_*.py"))
+        for block in read(DOCS / "senders.md").blocks:
+            self.assertIn(f'"{block.section}"', texts)
 
     def test_configurations(self) -> None:
         """A block of YAML without a path is the relay's, and is taken; so are those for its file."""
@@ -99,9 +112,7 @@ class LanguageTests(SynchronousTestCase):
             levels = [[section.level for section in page.sections] for page in (english, japanese)]
             self.assertEqual(levels[0], levels[1], japanese.name)
             titles = {section.title for section in japanese.sections} & {section.title for section in english.sections}
-            self.assertLessEqual(
-                titles, {"fipsrelay", "FIPS", "FAQ", "Helm", "Datadog Operator", "kustomize", "ECS"}, japanese.name
-            )
+            self.assertLessEqual(titles, SAME_TITLES, japanese.name)
 
     def test_blocks(self) -> None:
         for english, japanese in self.pairs():

@@ -1,145 +1,177 @@
-"""Senders other than the Agent: real programs, told what the guide says, and receivers that speak TLS."""
+"""Other senders than the Agent, set up by the very blocks of ``docs/senders.md``.
+
+What a block says about ports and files is replaced by what a test has, value by value; the rest stays. Senders run as
+children: some patch what they find, and all of them would load OpenSSL their own way.
+"""
 
 from __future__ import annotations
 
-import gzip
+import json
+import os
 import re
-import ssl
 import subprocess
 import sys
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
-import zstandard
 
 from docs.site.pages import DOCS, read
+from fipsrelay.config.load import load_text
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import RelayProcess
-from tests.scenarios.recorder import Recorder, Recording
-from tests.scenarios.stage import TIMEOUT, Stage, TlsPeer
+from tests.scenarios.recorder import Message, Recorder, Recording, careless_requests
+from tests.scenarios.stage import TIMEOUT, Stage, free_range
 
-_INFLATE: Mapping[bytes, Callable[[bytes], bytes]] = {
-    b"\x1f\x8b": gzip.decompress,
-    b"\x28\xb5": lambda body: zstandard.ZstdDecompressor().decompressobj().decompress(body),
-    b"\x78": zlib.decompress,
-}
-PAGE = "senders.md"
+PAGE = DOCS / "senders.md"
+#: The relay's own ports in the page, of which the first is that of the statistics page.
+FIRST_PORT = 9803
+PORTS = 22
 
 
-def block(section: str, language: str, place: int = 0) -> str:
-    """One block of the guide's page, by its heading, language and place among these."""
-    return [each.text for each in read(DOCS / PAGE).blocks if (each.section, each.language) == (section, language)][
-        place
-    ]
+def blocks(title: str, language: str) -> list[str]:
+    """The blocks of a language right under a heading of the page.
+
+    Raises:
+        LookupError: there is none.
+    """
+    found = [block.text for block in read(PAGE).blocks if (block.section, block.language) == (title, language)]
+    if not found:
+        raise LookupError(f"no block of {language} under '{title}'")
+    return found
 
 
-def inflated(body: bytes) -> bytes:
-    """A body without whatever compression it has."""
-    for magic, inflate in _INFLATE.items():
-        if body.startswith(magic):
-            return inflate(body)
-    return body
-
-
-class Receiver:
-    """A server of HTTP over TLS that answers everything alike, and records it.
+def replaced(text: str, table: Mapping[str, object]) -> str:
+    """A block with a test's values.
 
     Args:
-        answer: what it sends.
-        context: of TLS.
+        text: of the block.
+        table: what stands there, and what is to stand there.
+
+    Raises:
+        LookupError: something does not stand there.
     """
-
-    def __init__(self, answer: bytes, context: ssl.SSLContext) -> None:
-        self._recorder = Recorder(lambda sock, recording, place: sock.sendall(answer))
-        self.peer = TlsPeer(self._recorder.serve, context)
-
-    @property
-    def recordings(self) -> Sequence[Recording]:
-        """Everything that has been sent to it."""
-        return self._recorder.recordings
-
-    def bodies(self, target: str) -> list[bytes]:
-        """Bodies of requests for this target, without their compression."""
-        found = [request for recording in self.recordings for request in recording.requests]
-        return [inflated(body) for _, where, body in found if where.decode().partition("?")[0] == target]
+    for documented in table:
+        if documented not in text:
+            raise LookupError(f"'{documented}' does not stand in:\n{text}")
+    if not table:
+        return text
+    # All at once, so that a port that has been put in is not taken for a documented one.
+    pattern = "|".join(map(re.escape, sorted(table, key=len, reverse=True)))
+    return re.sub(pattern, lambda match: str(table[match[0]]), text)
 
 
 class SenderStage(Stage):
-    """A relay as the guide has it, and programs that send through it."""
+    """The relay by a block of the page, and what its upstreams got.
 
-    def receiver(self, host: str, answer: bytes) -> Receiver:
-        """One with a certificate for this host; it ends with the test."""
-        made = Receiver(answer, self.server_context(certificates.write(self.folder, [host], stem=host)))
-        self.addCleanup(made.peer.stop)
-        return made
+    Attributes:
+        intake_paths: certificate for the hosts of the relay's configuration.
+        first: the port that stands for ``FIRST_PORT``, with its followers.
+    """
 
-    def relay_of(self, section: str, upstream_port: int) -> tuple[RelayProcess, dict[str, int]]:
-        """The relay with the configuration that stands under a heading, on ports of the test's own.
+    def start_by_page(self, title: str, upstream_port: int, table: Mapping[str, object]) -> RelayProcess:
+        """The real program on the first block of YAML under a heading, with all upstreams at a port of this machine."""
+        text = replaced(blocks(title, "yaml")[0], table)
+        document: dict[str, Any] = yaml.safe_load(text)
+        document["fips"] = self.fips()
+        document["tls"] = {"trust": str(self.paths.authority)}
+        document["listen"] = {"port_range_start": self.first}
+        upstreams = document.setdefault("upstreams", {})
+        for name in load_text(text, title).upstreams:
+            upstreams.setdefault(name, {}).update(addresses=["127.0.0.1"], port=upstream_port)
+        return self.run_relay(document)
 
-        Returns:
-            The relay, and the port of each intake.
-        """
-        document: dict[str, Any] = yaml.safe_load(block(section, "yaml"))
-        page, *ports = self.free_ports(1 + len(document["intakes"]))
-        document |= {
-            "listen": {"addresses": ["127.0.0.1"], "port_range_start": page},
-            "fips": self.fips(),
-            "tls": {"trust": str(self.paths.authority)},
-        }
-        for upstream in document["upstreams"].values():
-            upstream |= {"addresses": ["127.0.0.1"], "port": upstream_port}
-        for intake, port in zip(document["intakes"].values(), ports, strict=True):
-            intake["port"] = port
-        self.page_port = page
-        return self.run_relay(document), dict(zip(document["intakes"], ports, strict=True))
+    def setUp(self) -> None:
+        super().setUp()
+        self.first = free_range(PORTS)
 
-    def run_python(self, code: str, ports: Mapping[str, int], **environ: str) -> str:
-        """Run a program of the page in a process of its own; it must succeed.
+    def certify(self, title: str) -> None:
+        """Make ``intake_paths``."""
+        hosts = {upstream.host for upstream in load_text(blocks(title, "yaml")[0], title).upstreams.values()}
+        self.intake_paths = certificates.write(self.folder, sorted(hosts), stem="intake")
+
+    def start_recorder(self, title: str, answers: Sequence[bytes] = ()) -> tuple[Recorder, int]:
+        """An intake for the hosts under a heading, and its port.
 
         Args:
-            code: its text.
-            ports: by each that the page has, the test's own.
-            environ: more of its environment.
-
-        Returns:
-            What it printed, on both of its outputs.
+            title: the heading.
+            answers: to the first requests; later ones are answered 202 with an empty object.
         """
+        left = list(answers)
+
+        def reply(sock: Any, recording: Recording, place: int) -> None:
+            sock.sendall(left.pop(0) if left else ACCEPTED)
+
+        self.certify(title)
+        recorder = Recorder(reply)
+        return recorder, self.start_peer(recorder.serve, self.server_context(self.intake_paths)).port
+
+    def run_sender(self, program: str, environ: Mapping[str, object] | None = None) -> str:
+        """Run Python on a block up to its end; its exit status has to be 0. What it printed is returned."""
         done = subprocess.run(
-            [sys.executable, "-c", self.moved(code, ports)],
+            [sys.executable, "-c", program],
+            env=self.environ(environ or {}),
             cwd=self.folder,
-            env={"PATH": "/usr/bin:/bin", "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false", **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,
             text=True,
-            timeout=3 * TIMEOUT,
+            timeout=TIMEOUT,
             check=False,
         )
-        self.assertEqual(done.returncode, 0, done.stdout)
-        return done.stdout
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout + done.stderr
 
-    def moved(self, text: str, ports: Mapping[str, int]) -> str:
-        """A text of the page with other ports; each has to be in it."""
-        for written, port in ports.items():
-            text, count = re.subn(rf"\b(localhost:|port=\"){written}\b", rf"\g<1>{port}", text)
-            self.assertGreater(count, 0, f"{written} is not there: {text}")
-        return text
+    def environ(self, more: Mapping[str, object]) -> dict[str, str]:
+        """Nothing but what is given: a proxy that is set here would be asked for the way to the relay."""
+        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        return {**kept, "HOME": str(self.folder), "TMPDIR": str(self.folder), **{k: str(v) for k, v in more.items()}}
 
-    def start(self, *command: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """A program that ends with the test; what it says is in a file of its name."""
-        log = self.folder / f"{command[0].rpartition('/')[2]}-{len(list(self.folder.glob('*.log')))}.log"
+    def start_program(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        """A program that ends with the test, by its process id."""
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
+                env=self.environ({}),
                 cwd=self.folder,
-                env=None if environ is None else dict(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # a Ctrl-C at the terminal belongs to the suite
             )
-        self.addCleanup(process.wait, TIMEOUT)
-        self.addCleanup(process.terminate)
+        self.addCleanup(end, process)
         return process
+
+
+ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM; SIGKILL for one that takes too long."""
+    process.terminate()
+    try:
+        process.wait(TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def messages(recorder: Recorder) -> list[Message]:
+    """All requests that a recorder has got, connection by connection."""
+    return [message for recording in recorder.recordings for message in careless_requests(bytes(recording.raw))[0]]
+
+
+def fields(message: Message) -> dict[str, str]:
+    """A request's fields by their names in small letters."""
+    lines = message.head.decode("latin-1").split("\r\n")[1:]
+    return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+
+
+def environment(text: str) -> dict[str, str]:
+    """What a block of assignments, one a line, puts into the environment."""
+    return dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
+
+
+def of_json(message: Message) -> Any:
+    """A body that is JSON and not compressed."""
+    return json.loads(message.body)
