@@ -28,6 +28,15 @@ def literals(node: ast.AST) -> Iterator[str]:
         yield from literals(node.orelse)
 
 
+def statuses_in(text: str) -> Iterator[tuple[str, int]]:
+    """Codes with the status beside them, where both are written out in a call."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and len(node.args) > 1:
+            code, status, *_ = node.args
+            if isinstance(status, ast.Constant) and isinstance(status.value, int):
+                yield from ((word, status.value) for word in literals(code))
+
+
 def codes_in(text: str) -> Iterator[str]:
     """Codes that a module's text gives to failures: in a call, by a variable of that name, or one of a table's rows."""
     tables: dict[str, ast.Tuple] = {}
@@ -63,6 +72,15 @@ class CodeTests(SynchronousTestCase):
         text = 'def f():\n    code = "a" if x == "no" else "b"\n    self._fail("c", 1)\n    raise FipsError("d")\n'
         text += 'table = (("e", 1), ("f", 2))\nfor code, number in table:\n    pass\n'
         self.assertEqual(sorted(codes_in(text)), list("abcdef"))
+
+    def test_statuses_are_those_that_are_answered(self) -> None:
+        """As far as they are written beside a code, which most are."""
+        known = {**codes.UPSTREAM, **codes.AGENT}
+        found = {pair for text in sources().values() for pair in statuses_in(text) if pair[0] in known}
+        found |= {(row[1], row[2]) for row in (*http1._REQUEST_FAULTS, *http1._ANSWER_FAULTS)}
+        described = {(name, status) for name, code in known.items() for status in code.statuses}
+        self.assertLessEqual(found, described)
+        self.assertGreater(len(found), 20)
 
     def test_statuses(self) -> None:
         """Those that make an agent keep what it has, where it is the upstream's fault; none that makes it drop it."""
