@@ -13,7 +13,7 @@ import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
 from docs.site import generated
-from docs.site.pages import DOCS, EXCUSE, MEASURED, Block, Command, Order, Page, guide, read
+from docs.site.pages import DOCS, EXCUSE, MEASURED, Block, Command, Order, Page, guide, matches, read
 from fipsrelay.config.load import load_text
 from tests.folders import Folders
 
@@ -57,6 +57,35 @@ class PageTests(Folders, SynchronousTestCase):
         self.assertEqual(block.commands(), [Command("a b \\\n    c", "out\n\nmore\n"), Command("d", "")])
         self.assertEqual((block.excuse, block.file), ("", None))
         self.assertEqual(Block(1, "", "console", f"{EXCUSE}why\n$ a\n").excuse, "why")
+
+
+class MatchTests(SynchronousTestCase):
+    """What a command printed, beside what the page shows."""
+
+    def test_matching(self) -> None:
+        for wanted, found in (
+            ("", ""),
+            ("", "\n"),
+            ("a b\n", "a b\n\n"),
+            ("a … c\n", "a b c\n"),
+            ("a …\n", "a b  \n"),
+            ("…\nb\n…\n", "a\na\nb\n"),
+            ("…\n", ""),
+            ("a.c\n", "a.c\n"),
+        ):
+            self.assertTrue(matches(wanted, found), (wanted, found))
+
+    def test_not_matching(self) -> None:
+        for wanted, found in (
+            ("", "a\n"),
+            ("a\n", ""),
+            ("a\n", "a\nb\n"),
+            ("a … c\n", "a\nc\n"),
+            ("a.c\n", "abc\n"),
+            ("…\nb\n", "a\nb\nc\n"),
+            ("a\nb\n", "b\na\n"),
+        ):
+            self.assertFalse(matches(wanted, found), (wanted, found))
 
 
 class BlockTests(SynchronousTestCase):

@@ -19,6 +19,7 @@ from markdown_it import MarkdownIt
 
 DOCS: Final = Path(__file__).resolve().parent.parent
 FRONT: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+ANYTHING: Final = "…"
 EXCUSE: Final = "# not run by the suite: "
 _ORDER: Final = re.compile(r"<!-- suite: (\S+) ?(.*?) -->\s*")
 # What a benchmark has written into a page: it stands in one language only, and is generated in the other.
@@ -167,3 +168,14 @@ def guide(language: str = "") -> Iterator[Page]:
     for path in sorted(folder.rglob("*.md")):
         if language or not path.is_relative_to(DOCS / "ja"):
             yield read(path)
+
+
+def matches(wanted: str, found: str) -> bool:
+    """Whether a text is what a page shows, whose ``…`` stands for anything on a line, or for lines if alone on one."""
+    pattern = ""
+    for line in wanted.rstrip("\n").split("\n"):
+        if line.strip() == ANYTHING:
+            pattern += r"(?:.*\n)*?"
+        else:
+            pattern += ".*?".join(re.escape(part) for part in line.rstrip().split(ANYTHING)) + r"[ \t]*\n"
+    return re.fullmatch(pattern, f"{found.rstrip()}\n" if found.strip() else "\n") is not None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
 import yaml
 
-from docs.site.pages import Block, Order, Page
+from docs.site.pages import Block, Order, Page, matches
 from fipsrelay.crypto import module
 from packages.tests.built import package
 from packages.tests.hosted import BUNDLE, CONFIG
@@ -16,7 +15,6 @@ from packages.tests.machine import CHECKOUT
 from packages.tests.packaged import UNIT, SystemdPackaged
 
 AGENT = "/etc/datadog-agent/datadog.yaml"
-ANYTHING = "…"
 _HOME = "/srv"
 _END = "\x1e"
 _SILENT = """
@@ -31,17 +29,6 @@ for each in waiting:
     each.connect_ex(place)
 signal.pause()
 """
-
-
-def matches(wanted: str, found: str) -> bool:
-    """Whether a text is what a page shows, whose ``…`` stands for anything on a line, or for lines if alone on one."""
-    pattern = ""
-    for line in wanted.rstrip("\n").split("\n"):
-        if line.strip() == ANYTHING:
-            pattern += r"(?:.*\n)*?"
-        else:
-            pattern += ".*?".join(re.escape(part) for part in line.rstrip().split(ANYTHING)) + r"[ \t]*\n"
-    return re.fullmatch(pattern, f"{found.rstrip()}\n" if found.strip() else "\n") is not None
 
 
 class Tour(SystemdPackaged):
@@ -102,7 +89,7 @@ class Tour(SystemdPackaged):
         """The package and the suite's module, where whoever follows the page has them."""
         self.bring(package("deb"))
         self.bring(module.find("auto").path)
-        self.intake = self.start_intake()
+        self.start_intake()
 
     def order_certificate(self, _: str) -> None:
         """The suite's module has no certificate: the machine's configuration gets an entry for it."""
