@@ -299,7 +299,13 @@ class Relay(Stages):
     def _line(self) -> str:
         """How it is, for a service manager's status."""
         counters = self._counters
-        down = [name for name, backend in self._backends.items() if not backend.cluster.usable]
+        unresolved = self._means.names.failing()
+        # One whose name has not been answered yet has no server either, but nothing is known to be wrong.
+        down = [
+            name
+            for name, backend in self._backends.items()
+            if not backend.cluster.usable and (backend.cluster.servers or backend.cluster.host in unresolved)
+        ]
         return (
             f"{self._say_state()}: {counters.open_connections} connections, "
             f"{sum(sum(each.requests.values()) for each in counters.intakes.values())} requests; "

@@ -14,7 +14,7 @@ from typing import Any
 
 from fipsrelay.demo.peer import RelayProcess, executable
 from tests.folders import short_folder
-from tests.scenarios.stage import EMPTY, GET, TIMEOUT, Stage, read_head
+from tests.scenarios.stage import EMPTY, GET, HOST, TIMEOUT, Stage, read_head
 
 # As a manager does it: descriptors from 3 on, and the process's own id in the environment.
 HAND_OVER = """
@@ -88,6 +88,18 @@ class NotifyTests(Stage):
         agent.sendall(GET[10:])
         self.assertIn(b" 200 OK\r\n", read_head(agent))
         self.assertEqual(relay.wait(), 0)
+
+    def test_names_that_are_not_known_yet(self) -> None:
+        """That nobody has answered yet is no reason to say that there is no server."""
+        self.listen(self.path)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            resolver = {"nameservers": [f"127.0.0.1:{silent.getsockname()[1]}"]}
+            upstreams = {"peer": {"host": HOST, "port": self.peer.port}}
+            document = self.document(self.peer.port, resolver=resolver, upstreams=upstreams)
+            self.run_relay(document, {"NOTIFY_SOCKET": self.path})
+            self.wait_until(lambda: self.heard, "READY=1")
+        self.assertTrue(self.heard[0].endswith("upstreams without a server: none"), self.heard[0])
 
     def test_watchdog(self) -> None:
         """Fed by the reactor, twice as often as it has to be: no longer when that is stuck and the process is not."""
