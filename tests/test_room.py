@@ -141,6 +141,16 @@ class RoomTests(SynchronousTestCase):
         self.assertTrue(self.accepts)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_exhausted_at_several_ports_at_once(self) -> None:
+        """They all look again at the same time, and not once more for each."""
+        self.room.exhausted("EMFILE")
+        self.clock.advance(0.5)
+        self.room.exhausted("EMFILE")
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(0.5)
+        self.assertEqual([port.accepts for port in self.ports], [True, True])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_exhausted_with_something_in_reserve(self) -> None:
         self.make(2, spare=2)
         self.assertEqual([self.room.exhausted("Too many open files") for _ in range(3)], [True, True, False])

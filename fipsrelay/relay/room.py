@@ -108,7 +108,8 @@ class Room:
         self._said = self._say(why) or self._said
         for port in self.ports:
             port.stopReading()
-        self._waiting = self._reactor.callLater(_PAUSE, self._resume)
+        if self._waiting is None:  # another port may have had the same trouble in the same turn
+            self._waiting = self._reactor.callLater(_PAUSE, self._resume)
 
     def _resume(self) -> None:
         self._waiting = None
