@@ -88,6 +88,15 @@ AGENT: Final[Mapping[str, Code]] = {
     ),
     "head-timeout": Code((408,), "The request's head did not arrive in time.", "Look at the sender."),
     "body-timeout": Code((408,), "The request's body stopped arriving.", "Look at the sender."),
+    "agent-closed": Code(
+        (), "The agent left in the middle of a request, or before it had its answer.", "Look at the agent."
+    ),
+    "agent-timeout": Code((), "The agent did not take its answer in time.", "Look at the agent."),
+    "tunnel-timeout": Code(
+        (),
+        "A raw TCP connection was silent for too long.",
+        "Raise `timeouts.tunnel`, or have the sender say something.",
+    ),
     "tls-to-plaintext": Code(
         (), "The agent speaks TLS to a plaintext port.", "Set `fips.https: false` in the Agent, or `tls` of the intake."
     ),

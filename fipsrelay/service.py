@@ -198,7 +198,8 @@ class Relay(Stages):
         self._intakes.addService(Intake(frontend, sockets, self._means.buffers, self._room, self._reactor))
 
     def _frontends(self) -> list[Frontend]:
-        return [intake.frontend for intake in self._intakes]
+        """Of all intakes that have connections: those of the configuration, and those that a reload has taken away."""
+        return [intake.frontend for intake in (*self._intakes, *self._departing)]
 
     def startService(self) -> None:
         """Say what the gate found, then start."""
@@ -266,7 +267,7 @@ class Relay(Stages):
             release(held, sockets)
         for name, intake in removed.items():
             del self._counters.intakes[name], self._histories[name]
-            self._departing.add(maybeDeferred(self._intakes.removeService, intake), name)
+            self._departing.add(intake, maybeDeferred(self._intakes.removeService, intake))
         for name in kept:
             running[name].frontend.change(
                 config.intakes[name], config.timeouts, config.limits, parts.policy, parts.local.get(name)

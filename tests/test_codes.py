@@ -38,13 +38,15 @@ def statuses_in(text: str) -> Iterator[tuple[str, int]]:
 
 
 def codes_in(text: str) -> Iterator[str]:
-    """Codes that a module's text gives to failures: in a call, by a variable of that name, or one of a table's rows."""
+    """Codes that a module's text gives to failures: in a call, by a counter or a variable, or one of a table's rows."""
     tables: dict[str, ast.Tuple] = {}
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and node.args:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if name in CALLS:
                 yield from literals(node.args[0])
+        elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "errors":
+            yield from literals(node.slice)
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             if node.targets[0].id == "code":
                 yield from literals(node.value)
@@ -70,8 +72,9 @@ class CodeTests(SynchronousTestCase):
 
     def test_where_they_are_looked_for(self) -> None:
         text = 'def f():\n    code = "a" if x == "no" else "b"\n    self._fail("c", 1)\n    raise FipsError("d")\n'
+        text += 'counters.errors["g"] += 1\n'
         text += 'table = (("e", 1), ("f", 2))\nfor code, number in table:\n    pass\n'
-        self.assertEqual(sorted(codes_in(text)), list("abcdef"))
+        self.assertEqual(sorted(codes_in(text)), list("abcdefg"))
 
     def test_statuses_are_those_that_are_answered(self) -> None:
         """As far as they are written beside a code, which most are."""

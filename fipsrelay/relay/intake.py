@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from twisted.application.service import Service
@@ -82,15 +82,19 @@ class Departing(Service):
 
     def __init__(self) -> None:
         self.setName("departing intakes")
-        self._pending: set[Deferred[Any]] = set()
+        self._pending: dict[Intake, Deferred[Any]] = {}
 
-    def add(self, gone: Deferred[Any], name: str) -> None:
+    def __iter__(self) -> Iterator[Intake]:
+        """Those that are still finishing."""
+        return iter(tuple(self._pending))
+
+    def add(self, intake: Intake, gone: Deferred[Any]) -> None:
         """One that is stopping; ``gone`` fires when it has."""
-        self._pending.add(gone)
-        gone.addErrback(lambda failure: _log.failure("{intake} did not stop as it should", failure, intake=name))
-        gone.addCallback(lambda _: self._pending.discard(gone))
+        self._pending[intake] = gone
+        gone.addErrback(lambda failure: _log.failure("{intake} did not stop as it should", failure, intake=intake.name))
+        gone.addCallback(lambda _: self._pending.pop(intake))
 
     def stopService(self) -> Deferred[Any]:
         """Fires when the last of them has stopped."""
         super().stopService()
-        return DeferredList(list(self._pending))
+        return DeferredList(list(self._pending.values()))

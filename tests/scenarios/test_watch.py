@@ -62,7 +62,8 @@ class WatchTests(Stage):
         self.peer = self.start_played_peer()
         (self.folder / "sitecustomize.py").write_text(SPOIL)
         paths = os.pathsep.join((str(self.folder), os.environ.get("PYTHONPATH", "")))
-        self.relay = self.run_relay(self.document(self.peer.port), {"PYTHONPATH": paths})
+        self.configuration = self.document(self.peer.port)
+        self.relay = self.run_relay(self.configuration, {"PYTHONPATH": paths})
 
     def test_nothing_is_lost(self) -> None:
         agent, upstream = self.answered(self.peer)
@@ -71,6 +72,25 @@ class WatchTests(Stage):
         agent.sendall(GET)
         read_head(upstream)
         self.assertNotIn("FIPS check", self.relay.output)
+
+    def test_lost_while_an_intake_departs(self) -> None:
+        """One that a reload has taken away sends nothing more either."""
+        agent = self.connect(self.http_port)
+        agent.sendall(b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{")
+        upstream = self.peer.accept()
+        read_head(upstream)
+        self.assertEqual(upstream.recv(1), b"{")
+        del self.configuration["intakes"]["web"]
+        self.write_config(self.configuration)
+        os.kill(self.relay.pid, signal.SIGHUP)
+        self.relay.wait_for("The configuration was read again")
+        os.kill(self.relay.pid, signal.SIGUSR2)
+        self.relay.wait_for("nothing is relayed any more until the relay is restarted")
+        with contextlib.suppress(ConnectionError):
+            agent.sendall(b"}")
+            self.assertEqual(agent.recv(1), b"")
+        with contextlib.suppress(ConnectionResetError):
+            self.assertEqual(upstream.recv(1), b"")
 
     def test_lost(self) -> None:
         idle, upstream = self.answered(self.peer)
