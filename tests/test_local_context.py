@@ -51,6 +51,8 @@ class FileTests(LocalContexts):
     def test_files(self) -> None:
         certificate, key, missing, empty = self.paths.certificate, self.paths.key, self.place / "no", self.place / "0"
         empty.write_text("")
+        renamed = self.place / "renamed.pem"  # OpenSSL reads such blocks, too
+        renamed.write_text(certificate.read_text().replace(" CERTIFICATE", " X509 CERTIFICATE"))
         rsa = certificates.write(self.place, ["localhost"], key="rsa2048", stem="rsa")
         other = certificates.write(self.place, ["localhost"], stem="other")
         locked = self.place / "locked.pem"
@@ -61,6 +63,7 @@ class FileTests(LocalContexts):
             ((self.place, key), "certificate", f"{self.place} cannot be read (Is a directory)"),
             ((empty, key), "certificate", f"{empty} holds no certificate that can be used"),
             ((key, key), "certificate", f"{key} holds no certificate that can be used"),
+            ((renamed, key), "certificate", f"{renamed} holds no certificate that can be used"),
             ((certificate, missing), "key", f"{missing} cannot be read (No such file or directory)"),
             ((certificate, empty), "key", f"{empty} holds no key that can be used"),
             ((certificate, locked), "key", f"{locked} holds no key that can be used"),  # and nobody is asked

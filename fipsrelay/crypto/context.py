@@ -95,13 +95,14 @@ def build_local(tls: LocalTls, policy: Policy, path: str) -> SSL.Context:
         except OSError as error:
             raise _wrong(f"{path}.{key}", f"{file} cannot be read ({error.strerror})") from error
         except SSL.Error as error:
-            message = f"{file} holds no {key} that can be used: PEM, of a kind that the policy allows, is wanted"
-            raise _wrong(f"{path}.{key}", message) from error
+            raise _unusable(path, key, file) from error
     try:
         context.check_privatekey()
     except SSL.Error as error:
         raise _wrong(f"{path}.key", f"{tls.key} is not the key of {tls.certificate}") from error
     chain = read_chain(Path(tls.certificate))
+    if not chain:  # OpenSSL also takes blocks of other names, of which what they hold could not be judged
+        raise _unusable(path, "certificate", tls.certificate)
     # What an agent trusts is its own affair, so that there is no anchor to be left out: each signature counts.
     facts = [certificate_facts(certificate) for certificate in chain]
     broken = judge_chain([*facts, facts[-1]], policy)
@@ -112,6 +113,12 @@ def build_local(tls: LocalTls, policy: Policy, path: str) -> SSL.Context:
     if found != {*policy.tls12_suites, *policy.tls13_suites}:
         raise FipsError("suites", "exactly the approved suites", ", ".join(sorted(found)) or "none", _OTHERS)
     return context
+
+
+def _unusable(path: str, key: str, file: str) -> ConfigError:
+    return _wrong(
+        f"{path}.{key}", f"{file} holds no {key} that can be used: PEM, of a kind that the policy allows, is wanted"
+    )
 
 
 def _check_revocation(context: SSL.Context, file: str) -> None:
