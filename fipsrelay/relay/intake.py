@@ -90,9 +90,13 @@ class Departing(Service):
 
     def add(self, intake: Intake, gone: Deferred[Any]) -> None:
         """One that is stopping; ``gone`` fires when it has."""
+
+        def leave(_: object) -> None:
+            del self._pending[intake]
+
         self._pending[intake] = gone
         gone.addErrback(lambda failure: _log.failure("{intake} did not stop as it should", failure, intake=intake.name))
-        gone.addCallback(lambda _: self._pending.pop(intake))
+        gone.addCallback(leave)
 
     def stopService(self) -> Deferred[Any]:
         """Fires when the last of them has stopped."""
