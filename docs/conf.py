@@ -24,7 +24,6 @@ templates_path = ["site/templates"]
 
 # Every reference has to lead somewhere, and ``make docs`` takes a warning for an error.
 nitpicky = True
-myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 myst_url_schemes = {"http": None, "https": None, "above": "{{path}}#{{fragment}}"}
 

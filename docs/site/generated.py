@@ -15,20 +15,6 @@ HERE: Final = Path(__file__).resolve().parent.parent
 _WIDE: Final = "[\u3000-\u9fff\uff00-\uffef]"
 _BROKEN: Final = re.compile(f"(?<={_WIDE})\n *(?={_WIDE})")
 MARK: Final = re.compile(r"(?m)^<!-- generated: (.+?) -->$")
-PARTS: Final[Mapping[str, Callable[[], str]]] = {
-    "settings": settings.reference,
-    "products": tables.products,
-    "metrics": tables.metrics,
-    "upstream codes": tables.upstream_codes,
-    "agent codes": tables.agent_codes,
-    "FIPS codes": tables.fips_codes,
-    "commands": tables.commands,
-    "house": lambda: drawn(house.diagram()),
-    "a request's way": lambda: drawn((HERE / "diagrams" / "request.dot").read_text()),
-    "the start": lambda: drawn((HERE / "diagrams" / "start.dot").read_text()),
-    "measured": lambda: measured(),
-    "not run": lambda: not_run(),
-}
 
 
 def drawn(graph: str) -> str:
@@ -52,6 +38,22 @@ def not_run() -> str:
                 shown = block.text.splitlines()[1].removeprefix("$ ")
                 lines.append(f"| {page.name} | `{shown}` | {block.excuse} |")
     return "\n".join(lines)
+
+
+PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "settings": settings.reference,
+    "products": tables.products,
+    "metrics": tables.metrics,
+    "upstream codes": tables.upstream_codes,
+    "agent codes": tables.agent_codes,
+    "FIPS codes": tables.fips_codes,
+    "commands": tables.commands,
+    "house": lambda: drawn(house.diagram()),
+    "a request's way": lambda: drawn((HERE / "diagrams" / "request.dot").read_text()),
+    "the start": lambda: drawn((HERE / "diagrams" / "start.dot").read_text()),
+    "measured": measured,
+    "not run": not_run,
+}
 
 
 def expanded(text: str) -> str:

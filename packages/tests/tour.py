@@ -83,7 +83,7 @@ class Tour(SystemdPackaged):
 
     def bring_about(self, order: Order) -> None:
         """Do what a page's comment orders."""
-        getattr(self, f"order_{order.word.replace('-', '_')}")(order.argument)
+        getattr(self, f"order_{order.word}")(order.argument)
 
     def order_package(self, _: str) -> None:
         """The package and the suite's module, where whoever follows the page has them."""
