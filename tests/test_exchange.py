@@ -89,6 +89,18 @@ class ExpectTests(Exchanges):
         self.asked(post(b"hello", 5, b"Expect: 100-continue"))
         self.assertEqual(bytes(self.agent.sent), b"")
 
+    def test_not_for_no_body(self) -> None:
+        """And for the next one of the same head, again: only the number differs."""
+        upstream = self.asked(post(b"", 0, b"Expect: 100-continue"))
+        upstream.give(OK)
+        self.agent.give(post(b"", 5, b"Expect: 100-continue"))
+        self.assertEqual(bytes(self.agent.sent), OK + self.CONTINUE)
+        self.agent.give(b"hello")
+        upstream.give(OK)
+        self.agent.give(post(b"", 0, b"Expect: 100-continue"))
+        upstream.give(OK)
+        self.assertEqual(bytes(self.agent.sent), OK + self.CONTINUE + OK + OK)
+
     def test_an_upstream_that_fails_at_once(self) -> None:
         """The next one takes the body."""
         self.agent.give(post(b"", 5, b"Expect: 100-continue"))

@@ -66,12 +66,11 @@ class RequestTests(SynchronousTestCase):
             self.assertEqual(self.rebuilt(lines, b"Connection: " + nominated), wanted, nominated)
 
     def test_expectations(self) -> None:
-        """Met by the relay and never passed on; of HTTP/1.0 and without a body it says nothing."""
+        """Met by the relay and never passed on; of HTTP/1.0 it says nothing."""
         for first, framing, value, expects in (
             (b"POST / HTTP/1.1", b"Content-Length: 5", b"100-continue", True),
             (b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", b"\t100-Continue ", True),
-            (b"POST / HTTP/1.1", b"Content-Length: 0", b"100-continue", False),
-            (b"GET / HTTP/1.1", b"A: 1", b"100-continue", False),
+            (b"GET / HTTP/1.1", b"A: 1", b"100-continue", True),
             (b"POST / HTTP/1.0", b"Content-Length: 5", b"100-continue", False),
         ):
             head = parse_request(request(framing, b"Expect:" + value, first=first))

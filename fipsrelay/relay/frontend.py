@@ -51,7 +51,7 @@ class Request:
         method: as sent.
         http10: whether the agent speaks HTTP/1.0.
         keep_alive: whether it wants its connection kept.
-        expects: whether it waits for 100 Continue before it sends the body.
+        expects: whether it waits for 100 Continue before it sends the body, if there is one.
         backend: where the request goes.
     """
 

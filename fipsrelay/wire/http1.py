@@ -151,7 +151,7 @@ class RequestHead(_Head):
     """A request's head; ``body`` is never UNTIL_CLOSE.
 
     Attributes:
-        expects: the sender waits for 100 Continue before it sends the body.
+        expects: the sender waits for 100 Continue before it sends the body, if there is one.
         method: as sent.
         target: in origin form (or ``*``).
     """
@@ -207,8 +207,7 @@ def parse_request(data: bytes, header_lines: int = 128) -> RequestHead:
         head.body = 0
     if expectations not in ([], [b"100-continue"]):
         raise MessageError("bad-expect", 417, "an expectation other than 100-continue, once")
-    # RFC 9110 §10.1.1: of HTTP/1.0 it is ignored, and without a body it means nothing.
-    head.expects = bool(expectations) and not head.http10 and head.body != 0
+    head.expects = bool(expectations) and not head.http10  # RFC 9110 §10.1.1: of HTTP/1.0 it is ignored
     if head.target[:1] != b"/":
         head.target = _origin_form(head)
     return head
