@@ -51,11 +51,21 @@ class OwnerTests(Folders):
     def test_written_by_all(self) -> None:
         self.path.chmod(0o646)
         self.assert_refused(str(self.path), "-rw-r--rw-")
+        self.path.chmod(0o1646)
+        self.assert_refused(str(self.path), "-rw-r--rwT")
         self.path.chmod(0o644)
         self.place.chmod(0o757)
         self.assert_refused(str(self.place), "drwxr-xrwx")
         self.place.chmod(0o1757)
         self.assertEqual(gate.check_owner(self.path), ())
+
+    def test_the_folders_above(self) -> None:
+        """Whoever may rename one of them puts another module in this one's place."""
+        above = self.place.parent
+        above.chmod(0o757)
+        self.assert_refused(f"{above} of uid", "drwxr-xrwx")
+        above.chmod(0o775)
+        self.assertEqual(len(gate.check_owner(self.path)), 1)
 
     def test_written_by_a_group(self) -> None:
         self.path.chmod(0o664)

@@ -114,7 +114,7 @@ def refuse_early_imports() -> None:
 
 
 def check_owner(path: Path, user: int | None = None) -> tuple[str, ...]:
-    """See that nobody but root and the relay's user can exchange the module: its file, and the folder that it is in.
+    """See that nobody but root and the relay's user can exchange the module: its file, and the folders above it.
 
     Args:
         path: of the module.
@@ -125,18 +125,19 @@ def check_owner(path: Path, user: int | None = None) -> tuple[str, ...]:
     """
     owners = {0, os.geteuid() if user is None else user}
     warnings = []
-    for place in (path, path.parent):
+    for place in (path, *path.parents):
         try:
             status = place.stat()
         except OSError as error:
             raise FipsError("module-unreadable", f"to read {place}", str(error), "mend its permissions") from error
         found = f"{place} of uid {status.st_uid} with mode {stat.filemode(status.st_mode)}"
         # In a folder with the sticky bit, as /tmp is, only the owner of a file may exchange it.
-        open_to_all = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-        if status.st_uid not in owners or open_to_all:
+        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+        others = 0 if sticky else status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if status.st_uid not in owners or others & stat.S_IWOTH:
             remedy = "give it to root, and take writing away from all others"
             raise FipsError("module-owner", "a module that only root and this user can change", found, remedy)
-        if status.st_mode & stat.S_IWGRP:
+        if others:
             warnings.append(f"The FIPS module can be changed by a group: {found}.")
     return tuple(warnings)
 
