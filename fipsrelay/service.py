@@ -145,6 +145,7 @@ class Relay(Stages):
         self._room = Room(self._places, reactor, self._means.reserve)
         self._origin = f"{random.getrandbits(32):08x}"
         self._manager = Manager(os.environ)
+        self._own = own
         self._is_stored = own and self._manager.stores
         self._notify = Notify(self._manager, self._line, reactor)
         self._upstreams = Upstreams(self._backends, self._means.names, parts.way, reactor)
@@ -169,7 +170,13 @@ class Relay(Stages):
         for name in config.intakes:
             self._add_intake(name, sockets[name])
         if handover:
-            self.addService(Handover(handover, self._listening, reactor))
+            self.addService(Handover(handover, self._share, reactor))
+
+    def _share(self) -> Iterator[socket.socket]:
+        """The listening sockets, for a successor, which has the same ones then."""
+        for intake in self._intakes:
+            intake.share()
+        return self._listening()
 
     def _listening(self) -> Iterator[socket.socket]:
         yield from self._page.sockets()
@@ -195,7 +202,8 @@ class Relay(Stages):
             config.log.level == "debug",
             self._origin,
         )
-        self._intakes.addService(Intake(frontend, sockets, self._means.buffers, self._room, self._reactor))
+        opened = self._store if self._own else None
+        self._intakes.addService(Intake(frontend, sockets, self._means.buffers, self._room, self._reactor, opened))
 
     def _frontends(self) -> list[Frontend]:
         """Of all intakes that have connections: those of the configuration, and those that a reload has taken away."""

@@ -253,6 +253,43 @@ class BarTests(Clusters):
         self.assertEqual(lent.how, "closed")
 
 
+class AwayTests(Clusters):
+    """``Cluster.is_away``."""
+
+    def fail_once(self, address: str) -> None:
+        self.cluster.failed(self.server(address), self.attempt_of(address), failure("connect-refused"))
+
+    def test_servers(self) -> None:
+        self.make(A, B, checked=True)
+        self.fail_once(A)
+        self.assertFalse(self.cluster.is_away)
+        self.fail_once(B)
+        self.assertTrue(self.cluster.is_away)
+        self.cluster.passed(self.server(A), self.attempt_of(A))
+        self.assertFalse(self.cluster.is_away)
+
+    def test_without_checks(self) -> None:
+        """Then nothing but a request finds out that it is there again."""
+        self.make(A)
+        self.fail_once(A)
+        self.assertEqual((self.usable, self.cluster.is_away), ([], False))
+
+    def test_name(self) -> None:
+        """One that has not been answered yet may be there."""
+        self.make()
+        self.assertFalse(self.cluster.is_away)
+        self.answer()
+        self.assertTrue(self.cluster.is_away)
+        self.reactor.advance(30.0)
+        self.answer(A)
+        self.assertFalse(self.cluster.is_away)
+
+    def test_barred(self) -> None:
+        self.make(A)
+        self.cluster.bar("lost")
+        self.assertTrue(self.cluster.is_away)
+
+
 class LeaveTests(Clusters):
     """What the configuration no longer knows."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from fipsrelay.demo.peer import free_ports
 from fipsrelay.relay.bridge import Bridge
 from fipsrelay.relay.exchange import Exchange
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
@@ -25,7 +26,8 @@ class FactoryTests(SynchronousTestCase):
 class ListenTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.port = Port("tcp")
-        with socket.create_server(("127.0.0.1", 0)) as sock:
+        # Linux gives up a number that it has chosen by itself, when the socket stops listening.
+        with socket.create_server(("127.0.0.1", *free_ports(1))) as sock:
             sock.setblocking(False)
             self.address = sock.getsockname()
             self.listening = listen(
@@ -104,6 +106,32 @@ class ListenTests(SynchronousTestCase):
         self.connect()
         self.listening.doRead()
         self.assertEqual(self.port.counters.open_connections, 1)
+
+    def test_refuse(self) -> None:
+        """Also when the room has had enough meanwhile, and no longer has: a port that refuses has nothing to accept."""
+        self.addCleanup(self.port.frontend.abort)
+        self.listening.refuse()
+        self.assertNotIn(self.listening, self.port.reactor.readers)
+        self.assertRaises(ConnectionRefusedError, self.connect)
+        self.port.room.exhausted("a test")
+        self.port.reactor.advance(1)
+        self.assertNotIn(self.listening, self.port.reactor.readers)
+        self.assertRaises(ConnectionRefusedError, self.connect)
+        self.listening.accept()
+        self.assertIn(self.listening, self.port.reactor.readers)
+        self.connect()
+        self.listening.doRead()
+        self.assertEqual(self.port.counters.connections, 1)
+
+    def test_accept_again_while_all_places_are_taken(self) -> None:
+        """What comes waits in the kernel's queue, until the room says more."""
+        self.listening.refuse()
+        self.port.room.exhausted("a test")
+        self.listening.accept()
+        self.connect()
+        self.assertNotIn(self.listening, self.port.reactor.readers)
+        self.port.reactor.advance(1)
+        self.assertIn(self.listening, self.port.reactor.readers)
 
     def test_is_a_port_of_the_room(self) -> None:
         self.assertEqual(self.port.room.ports, [self.listening])

@@ -16,6 +16,7 @@ from fipsrelay.relay.bridge import Bridge
 from fipsrelay.relay.exchange import Exchange
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
+from fipsrelay.relay.sockets import BACKLOG
 from fipsrelay.relay.welcome import Welcome
 from fipsrelay.upstream.reserve import EXHAUSTED
 from fipsrelay.wire.streams import Buffers, PlainStream, Stream
@@ -58,6 +59,35 @@ class IntakePort(Port):
     buffers: Buffers
     factory: Any
     room: Room
+    _refuses = False
+
+    def startReading(self) -> None:
+        """Take connections out of the kernel's queue, unless there is none."""
+        if not self._refuses:
+            super().startReading()
+
+    def refuse(self) -> None:
+        """Refuse connections from now on, but keep the port: as HAProxy's listeners do while they are paused."""
+        self._refuses = True
+        self.stopReading()
+        # With it anybody who also sets it could listen here meanwhile, and read what agents send.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        self.socket.shutdown(socket.SHUT_RD)
+
+    def accept(self) -> None:
+        """Accept them again, if they are refused.
+
+        Raises:
+            OSError: somebody else listens here.
+        """
+        if not self._refuses:
+            return
+        # Without it the connections that there are would be in the way.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.listen(BACKLOG)
+        self._refuses = False
+        if not self.room.is_full:
+            self.startReading()
 
     def doRead(self) -> None:
         """Accept, but never more than there is room for.

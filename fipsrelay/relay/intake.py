@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from twisted.application.service import Service
@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from fipsrelay.config import model
+from fipsrelay.relay.door import Door
 from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
@@ -28,13 +29,21 @@ class Intake(Service):
         sockets: bound and listening.
         buffers, room: of the process.
         reactor: Twisted's.
+        opened: called when ports that refused connections accept them again; None for ports that never do, because
+            somebody else listens on them, too.
 
     Attributes:
         frontend: see above.
     """
 
     def __init__(
-        self, frontend: Frontend, sockets: Sequence[socket.socket], buffers: Buffers, room: Room, reactor: Any
+        self,
+        frontend: Frontend,
+        sockets: Sequence[socket.socket],
+        buffers: Buffers,
+        room: Room,
+        reactor: Any,
+        opened: Callable[[], None] | None,
     ) -> None:
         self.setName(frontend.intake.name)
         self.frontend = frontend
@@ -43,6 +52,8 @@ class Intake(Service):
         self._room = room
         self._reactor = reactor
         self._ports: list[IntakePort] = []
+        is_raw = frontend.intake.protocol == "tcp"
+        self._door = Door(frontend, self._ports, opened) if is_raw and opened is not None else None
 
     def startService(self) -> None:
         """Accept connections."""
@@ -51,6 +62,8 @@ class Intake(Service):
         for sock in self._sockets:
             self._ports.append(listen(self._reactor, sock, factory, self._buffers, self._room))
             sock.close()
+        if self._door is not None:
+            self._door.start()
 
     def stopService(self) -> Deferred[None]:
         """Take no more connections; fires when the last one has ended, soon after ``timeouts.drain`` at the latest."""
@@ -66,7 +79,13 @@ class Intake(Service):
         """What it listens on, by address and port."""
         return by_place(port.socket for port in self._ports)
 
+    def share(self) -> None:
+        """Others have its sockets from now on: refuse nobody any more."""
+        if self._door is not None:
+            self._door.stop()
+
     async def _drain(self) -> None:
+        self.share()
         for port in self._ports:
             self._room.ports.remove(port)
         await stop_listening(self._ports)

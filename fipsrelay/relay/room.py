@@ -69,6 +69,11 @@ class Room:
         self._said = False  # that accepting has stopped
         self._waiting: Any = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no port accepts connections at present."""
+        return self._waiting is not None
+
     def enter(self) -> None:
         """A connection has been accepted."""
         self.left -= 1

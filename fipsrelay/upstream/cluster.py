@@ -85,6 +85,15 @@ class Cluster:
         self._checks: dict[Server, Probe] = {}
         self._absences: dict[Server, int] = {}
 
+    @property
+    def is_away(self) -> bool:
+        """Nothing can be sent here, and this is known; where that may change, it is looked for without requests."""
+        if self.barred is not None:
+            return True
+        if self.servers:
+            return self._probes.enabled and not self.usable
+        return self.host in self._means.names.failing()
+
     def start(self) -> None:
         """Learn the addresses, and begin to check them."""
         if self._fixed:

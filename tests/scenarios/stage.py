@@ -120,6 +120,7 @@ class PlayedPeer:
 
     Attributes:
         port: TCP port on 127.0.0.1.
+        stop_listening: refuses further connections; those that there are go on.
     """
 
     def __init__(self, context: ssl.SSLContext, at_end: Callable[[Callable[[], None]], object]) -> None:
@@ -128,7 +129,8 @@ class PlayedPeer:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._listener.settimeout(TIMEOUT)
         self.port: int = self._listener.getsockname()[1]
-        at_end(self._listener.close)
+        self.stop_listening = self._listener.close
+        at_end(self.stop_listening)
 
     def accept(self) -> ssl.SSLSocket:
         """The relay's next connection, after its handshake."""
