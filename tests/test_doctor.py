@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+import attrs
 
 from fipsrelay.observe import doctor
 from tests.folders import Folders
@@ -21,6 +24,20 @@ class PortsTests(Folders):
         for running in (None, 7):
             found = self.found(running, {12: "haproxy"})
             self.assertIn(("FAIL", f"port {self.port} of web is held by haproxy (process 12)"), found)
+
+    def test_refused(self) -> None:
+        """A raw TCP intake's upstream may be away."""
+        wanted: Any = config()
+        proc = procfs(self.folder(), wanted.listen.port_range_start, {7: "twistd"})
+        wanted.intakes["logs"] = attrs.evolve(wanted.intakes["logs"], protocol="tcp")
+        web, logs = (wanted.intakes[name].port for name in ("web", "logs"))
+        self.assertEqual(
+            [(each.state, each.found) for each in doctor.ports(wanted, 7, proc)],
+            [
+                ("FAIL", f"nobody listens on {web} of web"),
+                ("WARN", f"connections to {logs} of logs are refused"),
+            ],
+        )
 
     def test_of_systemd(self) -> None:
         """Which holds it for a relay that does not run."""

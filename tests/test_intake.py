@@ -1,4 +1,7 @@
-"""Tests of ``fipsrelay.relay.intake``: those that leave. What intakes do is tested with the real program."""
+"""Tests of ``fipsrelay.relay.intake``: which look at their upstream, and those that leave.
+
+What else intakes do is tested with the real program.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,21 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from fipsrelay.relay.intake import Departing
+from fipsrelay.relay.intake import Departing, Intake
+from fipsrelay.wire.streams import Buffers
+from tests.doubles import Port
+
+
+class DoorTests(SynchronousTestCase):
+    def test_which_look_at_their_upstream(self) -> None:
+        """Raw TCP, where nobody else listens on the same sockets."""
+        for protocol, opened, looks in (("tcp", int, True), ("tcp", None, False), ("http", int, False)):
+            port = Port(protocol)
+            intake = Intake(port.frontend, (), Buffers(16), port.room, port.reactor, opened)
+            intake.startService()
+            self.assertEqual(bool(port.deadlines._watched), looks, (protocol, opened))
+            intake.stopService()
+            self.assertEqual(port.deadlines._watched, set())
 
 
 class DepartingTests(SynchronousTestCase):

@@ -127,11 +127,17 @@ def ports(config: Config, running: int | None, proc: Path = host.PROC) -> Iterat
     elif running is None and kept:
         yield Finding("ports", OK, f"systemd holds {len(kept)} of {len(wanted)}, for the relay to be started")
     elif running is not None:
-        missing = [f"{wanted[name]} of {name}" for name in wanted if name not in taken]
+        missing = {name: f"{port} of {name}" for name, port in wanted.items() if name not in taken}
+        raw = [
+            missing.pop(name) for name, each in config.intakes.items() if each.protocol == "tcp" and name in missing
+        ]
         if missing:
             remedy = "restart the relay, and read its log"
-            yield Finding("ports", FAIL, f"nobody listens on {', '.join(missing)}", remedy)
-        else:
+            yield Finding("ports", FAIL, f"nobody listens on {', '.join(missing.values())}", remedy)
+        if raw:
+            remedy = "so it is with raw TCP while the upstream is away: see what is found of that"
+            yield Finding("ports", WARN, f"connections to {', '.join(raw)} are refused", remedy)
+        if len(taken) == len(wanted):
             yield Finding("ports", OK, f"the relay listens on all {len(wanted)}")
 
 

@@ -116,6 +116,21 @@ class SystemdTests(Installed):
         )
         self.assertNotIn("Unable to write", self.journal())
 
+    def test_raw_tcp_whose_upstream_is_away(self) -> None:
+        """systemd lets go of stored sockets that refuse connections, and has them again when they accept."""
+        self.configure(
+            "\nupstreams: {raw: {host: api.ddog-gov.com}}"
+            "\nintakes: {raw: {port: 9850, protocol: tcp, upstream: raw}}\n"
+        )
+        often = ("s/^probes:/&\\n  interval: 1\\n  fall: 1/", "s/^resolver:/&\\n  refresh: 1/")
+        self.machine.run("sed", "-i", *(word for each in often for word in ("-e", each)), CONFIG)
+        self.systemctl("start", UNIT)
+        self.wait_for("NFileDescriptorStore", "30")
+        self.assertIn("raw: connections are refused", self.journal())
+        self.start_intake()
+        self.wait_for("NFileDescriptorStore", "32")
+        self.assertIn("raw: connections are accepted again", self.journal())
+
     def test_what_it_may(self) -> None:
         """Tried by the relay's own interpreter and user, in the unit."""
         self.machine.put("/opt/fipsrelay/try.py", TRY)
