@@ -9,6 +9,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.config.model import Config
+from fipsrelay.demo.peer import free_ports
 from fipsrelay.errors import PortsError
 from fipsrelay.relay import sockets
 from tests.test_service import config
@@ -74,6 +75,13 @@ class HandedTests(SynchronousTestCase):
         made = socket.create_server((address, port))
         self.addCleanup(made.close)
         return made
+
+    def test_release(self) -> None:
+        """Those that nobody has any more, one that has refused connections, too; and no others."""
+        kept, gone, refusing = (self.listener(port) for port in free_ports(3))
+        refusing.shutdown(socket.SHUT_RD)
+        sockets.release(sockets.by_place((kept, gone, refusing)), {"web": [kept]})
+        self.assertEqual([sockets.is_listening(each) for each in (kept, gone, refusing)], [True, False, False])
 
     def test_handed(self) -> None:
         """What is handed over is used; the rest is bound."""

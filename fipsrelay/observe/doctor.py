@@ -128,9 +128,7 @@ def ports(config: Config, running: int | None, proc: Path = host.PROC) -> Iterat
         yield Finding("ports", OK, f"systemd holds {len(kept)} of {len(wanted)}, for the relay to be started")
     elif running is not None:
         missing = {name: f"{port} of {name}" for name, port in wanted.items() if name not in taken}
-        raw = [
-            missing.pop(name) for name, each in config.intakes.items() if each.protocol == "tcp" and name in missing
-        ]
+        raw = [missing.pop(name) for name, each in config.intakes.items() if each.protocol == "tcp" and name in missing]
         if missing:
             remedy = "restart the relay, and read its log"
             yield Finding("ports", FAIL, f"nobody listens on {', '.join(missing.values())}", remedy)

@@ -142,7 +142,8 @@ def release(held: Mapping[Place, socket.socket], sockets: Sockets) -> None:
         sockets: from ``bind``.
     """
     for place in held.keys() - by_place(sock for each in sockets.values() for sock in each).keys():
-        held[place].shutdown(socket.SHUT_RDWR)
+        if is_listening(held[place]):
+            held[place].shutdown(socket.SHUT_RDWR)
 
 
 def _told_apart(ports: Mapping[str, int], handed: Sockets) -> Sockets:

@@ -119,8 +119,7 @@ class SystemdTests(Installed):
     def test_raw_tcp_whose_upstream_is_away(self) -> None:
         """systemd lets go of stored sockets that refuse connections, and has them again when they accept."""
         self.configure(
-            "\nupstreams: {raw: {host: api.ddog-gov.com}}"
-            "\nintakes: {raw: {port: 9850, protocol: tcp, upstream: raw}}\n"
+            "\nupstreams: {raw: {host: api.ddog-gov.com}}\nintakes: {raw: {port: 9850, protocol: tcp, upstream: raw}}\n"
         )
         often = ("s/^probes:/&\\n  interval: 1\\n  fall: 1/", "s/^resolver:/&\\n  refresh: 1/")
         self.machine.run("sed", "-i", *(word for each in often for word in ("-e", each)), CONFIG)
