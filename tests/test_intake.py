@@ -19,11 +19,12 @@ from tests.doubles import Port
 class DoorTests(SynchronousTestCase):
     def test_which_look_at_their_upstream(self) -> None:
         """Raw TCP, where nobody else listens on the same sockets."""
-        for protocol, opened, looks in (("tcp", int, True), ("tcp", None, False), ("http", int, False)):
+        for protocol, own, looks in (("tcp", True, True), ("tcp", False, False), ("http", True, False)):
             port = Port(protocol)
+            opened = (lambda: None) if own else None
             intake = Intake(port.frontend, (), Buffers(16), port.room, port.reactor, opened)
             intake.startService()
-            self.assertEqual(bool(port.deadlines._watched), looks, (protocol, opened))
+            self.assertEqual(bool(port.deadlines._watched), looks, (protocol, own))
             intake.stopService()
             self.assertEqual(port.deadlines._watched, set())
 

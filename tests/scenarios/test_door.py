@@ -36,6 +36,9 @@ class DoorTests(Stage):
         self.relay = self.start_relay(self.upstream_port, probes=PROBES, **sections)
         self.relay.wait_for(REFUSED)
 
+    def wait_for_line(self, words: str, times: int) -> None:
+        self.wait_until(lambda: self.relay.output.count(words) >= times, words)
+
     def bring_up(self) -> TlsPeer:
         peer = TlsPeer(echo, self.server_context(), "127.0.0.1", self.upstream_port)
         self.addCleanup(peer.stop)
@@ -92,10 +95,10 @@ class DoorTests(Stage):
         self.start()
         for times in (1, 2):
             peer = self.bring_up()
-            self.wait_until(lambda times=times: self.relay.output.count(AGAIN) == times, AGAIN)
+            self.wait_for_line(AGAIN, times)
             self.assert_serves()
             peer.stop()
-            self.wait_until(lambda times=times: self.relay.output.count(REFUSED) == times + 1, REFUSED)
+            self.wait_for_line(REFUSED, times + 1)
             self.assert_refused()
 
     def test_reload(self) -> None:
@@ -122,7 +125,7 @@ class DoorTests(Stage):
         self.write_config(document)
         before = self.relay.output.count(READ)
         os.kill(self.relay.pid, signal.SIGHUP)
-        self.wait_until(lambda: self.relay.output.count(READ) > before, READ)
+        self.wait_for_line(READ, before + 1)
 
     def test_successor(self) -> None:
         """It has the same sockets, and accepts, whatever the relay before it did with them."""
