@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import socket
-import ssl
 from typing import Any
 
 from fipsrelay.demo.peer import RelayProcess
@@ -77,9 +77,11 @@ class DoorTests(Stage):
         peer = self.start_played_peer()
         self.upstream_port = peer.port
         self.relay = self.start_relay(peer.port, probes=PROBES)
-        peer.accept()  # a check
         agent = self.connect(self.tcp_port)
-        upstream: ssl.SSLSocket = peer.accept()
+        agent.sendall(b"begun")
+        upstream = peer.accept()
+        while read_exactly(upstream, 5) != b"begun":  # a check, which ends without a word
+            upstream = peer.accept()
         peer.stop_listening()
         self.relay.wait_for(REFUSED)
         self.assert_refused()
@@ -137,7 +139,8 @@ class DoorTests(Stage):
         good = self.start_peer(echo)
         settings["upstreams"]["peer"]["port"] = good.port
         second = self.run_relay(settings, options=options)
-        self.connect(self.tcp_port)  # also before that one has gone
+        with contextlib.suppress(ConnectionResetError):  # from the one before, which accepts, too
+            self.connect(self.tcp_port)
         first.terminate()
         first.wait()
         self.assert_serves()
