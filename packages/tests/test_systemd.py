@@ -277,8 +277,9 @@ class SystemdTests(Installed):
         self.systemctl("stop", "fipsrelay.socket", UNIT)
 
     def test_sockets_of_another_configuration(self) -> None:
-        """Refused with the port, and not started again and again."""
+        """Refused with the port, and with the status of ports that are taken."""
         self.configure("\nintakes: {network_devices_netflow_frontend: null}\n")
         self.systemctl("start", "fipsrelay.socket")
         self.systemctl("start", UNIT, status=1)
+        self.assertEqual(self.show("ExecMainStatus"), "4")
         self.assertIn("a port that nothing is configured for) [127.0.0.1:9818]", self.journal())
