@@ -215,13 +215,17 @@ class InitTests(Installed):
         self.service("start")
         self.service("stop")
 
+    def somebody_else(self) -> str:
+        """The number of another process, which stands in the pid file."""
+        other = f"sleep 1000 >/dev/null 2>&1 & echo $! >{PIDFILE}; cat {PIDFILE}"
+        return self.machine.run("sh", "-c", other).stdout.strip()
+
     def test_killed(self) -> None:
         """Dead with a pid file; what stands there may be somebody else's number by now."""
         self.service("start")
         self.machine.run("kill", "-KILL", str(self.pid()))
         self.assertIn("does not run", self.service("status", 1))
-        other = f"sleep 1000 >/dev/null 2>&1 & echo $! >{PIDFILE}; cat {PIDFILE}"
-        somebody = self.machine.run("sh", "-c", other).stdout.strip()
+        somebody = self.somebody_else()
         self.service("status", 1)
         self.service("start")
         self.assertNotEqual(str(self.pid()), somebody)
@@ -283,6 +287,16 @@ class InitTests(Installed):
         old = self.machine.run("zcat", "-f", f"{LOG}.2.gz").stdout
         self.assertTrue(old.startswith(before))
         self.assertEqual(len(list((self.machine.root / "var/log/fipsrelay").iterdir())), 3)
+
+    def test_logrotate_of_one_that_is_dead(self) -> None:
+        """What stands in its pid file may be somebody else's number by now."""
+        self.service("start")
+        self.machine.run("kill", "-KILL", str(self.pid()))
+        somebody = self.somebody_else()
+        self.machine.put("/etc/logrotate.d/fipsrelay", (SERVICES / "fipsrelay.logrotate").read_text())
+        self.machine.run("logrotate", "--force", "/etc/logrotate.d/fipsrelay")
+        self.assertTrue((self.machine.root / "var/log/fipsrelay/fipsrelay.log.1").exists())
+        self.assertEqual(self.machine.run("cat", f"/proc/{somebody}/comm").stdout, "sleep\n")
 
     def test_not_installed(self) -> None:
         self.machine.run("rm", "/opt/fipsrelay/bin/twistd")
