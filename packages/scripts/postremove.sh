@@ -13,7 +13,9 @@ fi
 
 if [ "$1" = purge ]; then
     rm -f /etc/systemd/system/fipsrelay.service.d/user.conf
-    rmdir /etc/systemd/system/fipsrelay.service.d 2>/dev/null || [ ! -d /etc/systemd/system/fipsrelay.service.d ]
+    if [ -d /etc/systemd/system/fipsrelay.service.d ]; then
+        rmdir --ignore-fail-on-non-empty /etc/systemd/system/fipsrelay.service.d # an operator's own drop-ins stay
+    fi
     rm -rf /etc/fipsrelay /var/lib/fipsrelay /var/log/fipsrelay /run/fipsrelay /opt/fipsrelay
     if [ -x "$(command -v update-rc.d)" ]; then
         update-rc.d fipsrelay remove >/dev/null

@@ -7,7 +7,7 @@ import json
 from fipsrelay.crypto import module
 from packages.tests.built import package
 from packages.tests.hosted import CONFIG
-from packages.tests.packaged import NEWER, SLOT, Packaged
+from packages.tests.packaged import NEWER, SLOT, UNIT, Packaged
 
 PIDFILE = "/run/fipsrelay/fipsrelay.pid"
 PLACES = (
@@ -120,7 +120,9 @@ class LifecycleTests(Packaged):
         self.assertFalse(self.path(f"/proc/{pid}").exists(), "it runs on")
         for place, is_there in ((CONFIG, True), (f"{SLOT}/fips.so", True), ("/usr/bin/fipsrelay", False)):
             self.assertEqual(self.path(place).exists(), is_there, place)
+        drop_in = self.machine.put(f"/etc/systemd/system/{UNIT}.d/override.conf", "[Service]\n")
         self.call("dpkg", "--purge", "fipsrelay")
+        self.assertTrue(drop_in.exists(), "what an operator has written is gone")
         for place in PLACES:
             self.assertFalse(self.path(place).exists(), place)
         self.assertEqual(self.call("sh", "-c", "ls -d /etc/rc*.d/*fipsrelay 2>/dev/null || true"), "")
