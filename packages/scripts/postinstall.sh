@@ -33,17 +33,17 @@ if [ ! -e "$CONFIG" ]; then
     install -m 0640 -o root -g "$group" "$CONFIG.example" "$CONFIG"
 fi
 
-# A configuration of before is either good or says what to change; then the relay that runs is left alone.
-if ! /opt/fipsrelay/bin/fipsrelay check -c "$CONFIG" >/dev/null; then
-    echo "fipsrelay: $CONFIG must be changed before it can start" >&2
-    exit 0
-fi
-
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
     systemctl enable --quiet fipsrelay.service
 elif [ -x "$(command -v update-rc.d)" ]; then
     update-rc.d fipsrelay defaults >/dev/null
+fi
+
+# A configuration of before is either good or says what to change; then the relay that runs is left alone.
+if ! /opt/fipsrelay/bin/fipsrelay check -c "$CONFIG" >/dev/null; then
+    echo "fipsrelay: $CONFIG must be changed before it can start" >&2
+    exit 0
 fi
 
 # There may be no module yet: nothing is downloaded here, and a relay without one does not start.

@@ -24,17 +24,21 @@ PLACES = (
 )
 
 
-class LifecycleTests(Packaged):
-    """One test, whose steps are a host's life."""
-
-    def pid(self) -> int:
-        """Of the relay, as its machine counts."""
-        return int(self.path(PIDFILE).read_text())
+class Bare(Packaged):
+    """A machine that no package has been on."""
 
     def setUp(self) -> None:
         super().setUp()
         for place in PLACES:
             self.assertFalse(self.path(place).exists(), f"{place} is there already")
+
+
+class LifecycleTests(Bare):
+    """One test, whose steps are a host's life."""
+
+    def pid(self) -> int:
+        """Of the relay, as its machine counts."""
+        return int(self.path(PIDFILE).read_text())
 
     def service(self, action: str, status: int = 0) -> str:
         return self.call("service", "fipsrelay", action, status=status)
@@ -128,3 +132,14 @@ class LifecycleTests(Packaged):
         self.assertEqual(self.call("sh", "-c", "ls -d /etc/rc*.d/*fipsrelay 2>/dev/null || true"), "")
         for kind in ("passwd", "group"):
             self.assertEqual(self.call("getent", kind, "fipsrelay", status=2), "")
+
+
+class KeptTests(Bare):
+    """What an installation finds of before."""
+
+    def test_configuration_that_must_be_changed(self) -> None:
+        """Said, and the service is there for when it has been."""
+        self.machine.put(CONFIG, "nonsense: 1\n")
+        said = self.call("dpkg", "--install", self.bring(package("deb")))
+        self.assertIn(f"{CONFIG} must be changed before it can start", said)
+        self.assertIn("/etc/rc2.d/S", self.call("sh", "-c", "ls /etc/rc2.d/*fipsrelay || true"))
