@@ -11,9 +11,12 @@ configure | 1 | 2) ;;
 *) exit 0 ;;
 esac
 
-# The Agent's own user where it is known, so that both may read what the other has. Once chosen, it stays.
-if [ -d "$STATE" ] && [ "$(stat -c %U "$STATE")" != root ]; then
-    user=$(stat -c %U "$STATE")
+# The Agent's own user where it is known, so that both may read what the other has. Once chosen, it stays, unless it has
+# gone with the Agent.
+user=$(stat -c %U "$STATE" 2>/dev/null || echo root)
+before=$user
+if [ "$before" != root ] && [ "$before" != UNKNOWN ]; then
+    :
 elif getent passwd dd-agent >/dev/null; then
     user=dd-agent
 else
@@ -24,6 +27,10 @@ else
 fi
 group=$(id -gn "$user")
 install -d -m 0750 -o "$user" -g "$group" "$STATE"
+if [ "$before" = UNKNOWN ]; then
+    rm -f "$UNIT"
+    [ ! -d /var/log/fipsrelay ] || chown -hR "$user:$group" /var/log/fipsrelay
+fi
 if [ "$user" != fipsrelay ]; then
     install -d -m 0755 "${UNIT%/*}"
     printf '[Service]\nUser=%s\nGroup=%s\n' "$user" "$group" >"$UNIT"
@@ -31,6 +38,8 @@ fi
 
 if [ ! -e "$CONFIG" ]; then
     install -m 0640 -o root -g "$group" "$CONFIG.example" "$CONFIG"
+elif [ "$(stat -c %G "$CONFIG")" = UNKNOWN ]; then
+    chgrp "$group" "$CONFIG"
 fi
 
 if [ -d /run/systemd/system ]; then

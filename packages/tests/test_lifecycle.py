@@ -143,3 +143,14 @@ class KeptTests(Bare):
         said = self.call("dpkg", "--install", self.bring(package("deb")))
         self.assertIn(f"{CONFIG} must be changed before it can start", said)
         self.assertIn("/etc/rc2.d/S", self.call("sh", "-c", "ls /etc/rc2.d/*fipsrelay || true"))
+
+    def test_agent_that_has_gone(self) -> None:
+        """With it the user that ran the relay: an upgrade gives the relay its own."""
+        places = ("/var/lib/fipsrelay", CONFIG)
+        self.call("sh", "-c", "id dd-agent >/dev/null 2>&1 || useradd --system dd-agent")
+        self.call("dpkg", "--install", self.bring(package("deb")))
+        self.assertEqual(self.call("stat", "-c", "%U:%G", *places), "dd-agent:dd-agent\nroot:dd-agent\n")
+        self.call("userdel", "dd-agent")
+        self.call("dpkg", "--install", self.newer())
+        self.assertEqual(self.call("stat", "-c", "%U:%G", *places), "fipsrelay:fipsrelay\nroot:fipsrelay\n")
+        self.assertFalse(self.path(f"/etc/systemd/system/{UNIT}.d/user.conf").exists())
