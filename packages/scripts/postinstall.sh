@@ -55,9 +55,9 @@ if ! /opt/fipsrelay/bin/fipsrelay check -c "$CONFIG" >/dev/null; then
     exit 0
 fi
 
-# There may be no module yet: nothing is downloaded here, and a relay without one does not start.
-if ! /opt/fipsrelay/bin/fipsrelay module --prove -c "$CONFIG" >/dev/null 2>&1; then
-    echo "fipsrelay: no FIPS module yet. Run 'fipsrelay module', or name one in $CONFIG; then start the service."
+# There may be no module yet, or one that is no longer allowed: nothing is downloaded here, and the relay would not start.
+if ! /opt/fipsrelay/bin/fipsrelay module --prove -c "$CONFIG" >/dev/null; then
+    echo "fipsrelay: no FIPS module that $CONFIG allows. Run 'fipsrelay module', or name one there; then start the service."
     exit 0
 fi
 if [ -d /run/systemd/system ]; then

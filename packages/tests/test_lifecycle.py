@@ -45,7 +45,7 @@ class LifecycleTests(Bare):
 
     def test_life(self) -> None:
         said = self.call("dpkg", "--install", self.bring(package("deb")))
-        self.assertIn("no FIPS module yet", said)
+        self.assertIn("FIPS check module-missing failed", said)
         self.check_installed()
         self.assertEqual(self.call("fipsrelay", "version").split()[0], "fipsrelay")
         self.service("status", 3)
@@ -143,6 +143,14 @@ class KeptTests(Bare):
         said = self.call("dpkg", "--install", self.bring(package("deb")))
         self.assertIn(f"{CONFIG} must be changed before it can start", said)
         self.assertIn("/etc/rc2.d/S", self.call("sh", "-c", "ls /etc/rc2.d/*fipsrelay || true"))
+
+    def test_module_that_is_not_allowed(self) -> None:
+        """The suite's, which is on no list: an upgrade says why it does not start the relay."""
+        self.call("dpkg", "--install", self.bring(package("deb")))
+        self.call("fipsrelay", "module", "--install", self.bring(module.find("auto").path))
+        said = self.call("dpkg", "--install", self.newer())
+        self.assertIn("FIPS check module-unlisted failed", said)
+        self.assertIn(f"no FIPS module that {CONFIG} allows", said)
 
     def test_agent_that_has_gone(self) -> None:
         """With it the user that ran the relay: an upgrade gives the relay its own."""
