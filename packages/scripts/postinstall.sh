@@ -66,4 +66,4 @@ elif [ -x "$(command -v initctl)" ] && initctl version 2>/dev/null | grep -q ups
     initctl restart fipsrelay 2>/dev/null || initctl start fipsrelay
 elif [ -x "$(command -v invoke-rc.d)" ]; then
     invoke-rc.d fipsrelay restart
-fi || echo "fipsrelay: it did not start; 'fipsrelay doctor' says why" >&2
+fi || echo "fipsrelay: it did not start; 'fipsrelay doctor -c $CONFIG' says why" >&2
