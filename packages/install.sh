@@ -133,7 +133,7 @@ install_package() {
         # What it depends on, apt brings; apt before 1.1 (Debian 8, Ubuntu 14.04) knows no files.
         if ! run dpkg --install "$package"; then
             run apt-get --yes --fix-broken install
-            is_installed || fail 1 "$package could not be installed"
+            is_installed
         fi
     elif has zypper; then
         run zypper --non-interactive install --allow-unsigned-rpm "$package"
@@ -162,8 +162,7 @@ put_module() {
 start() {
     say "service"
     if [ -d /run/systemd/system ]; then
-        run systemctl enable fipsrelay.service
-        run systemctl start fipsrelay.service
+        run systemctl enable fipsrelay.service && run systemctl start fipsrelay.service
     elif initctl version 2>/dev/null | grep -q upstart; then
         initctl status fipsrelay 2>/dev/null | grep -q running || run initctl start fipsrelay
     else
@@ -196,7 +195,7 @@ done
 platform
 package=$(absolute "$package")
 fits
-install_package
+install_package || fail 1 "$package could not be installed: see above"
 put_module || fail 1 "no FIPS module that $CONFIG allows: see above; FIPSRELAY_MODULE=FILE names one of yours"
 start || fail 1 "the relay did not start: see above, and 'fipsrelay doctor -c $CONFIG'"
 say "doctor"
@@ -205,7 +204,7 @@ run fipsrelay doctor --no-agent -c "$CONFIG" || fail 1 "not everything is as it 
 if [ "${FIPSRELAY_AGENT:-}" = 1 ]; then
     agent=${FIPSRELAY_AGENT_CONFIG:-/etc/datadog-agent/datadog.yaml}
     say "Agent: $agent"
-    run fipsrelay agent enable "$agent"
+    run fipsrelay agent enable "$agent" || fail 1 "the Agent is as it was: see above"
 else
     say "the Agent is as it was: 'fipsrelay agent enable FILE' points it at the relay"
 fi

@@ -39,6 +39,10 @@ class SystemdTests(SystemdPackaged):
         self.assertIn(f"no FIPS module that {CONFIG} allows", said)
         self.assertEqual(self.show("ActiveState"), "inactive")
         self.configure()
+        self.call("mv", AGENT, "/srv")
+        said = install(self, file, status=1, FIPSRELAY_MODULE=brought, FIPSRELAY_AGENT="1")
+        self.assertIn("the Agent is as it was", said)
+        self.call("mv", "/srv/datadog.yaml", AGENT)
         for _ in range(2):
             said = install(self, file, FIPSRELAY_MODULE=brought, FIPSRELAY_AGENT="1")
             self.assertIn("is installed already", said)
@@ -142,6 +146,13 @@ class StandInTests(Packaged):
             self.assertEqual("or newer is needed" in said, bool(status), version)
         self.stand_in("getconf", "exit 1")
         self.assertIn("has no glibc", self.install("--dry-run", file, status=3))
+
+    def test_failed_step(self) -> None:
+        """Whatever the program's own status is."""
+        file = self.bring(package("rpm"))
+        self.stand_in("zypper", "exit 104")
+        said = self.install(file, platform="sles", status=1)
+        self.assertIn(f"{file} could not be installed", said)
 
     def test_only_root(self) -> None:
         file, script = self.bring(package("deb")), self.bring(INSTALL)
