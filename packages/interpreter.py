@@ -32,12 +32,19 @@ _HOST_PLACES = (
 def build(toolchain: Toolchain, sources: Path, work: Path) -> Path:
     """CPython as small as the relay needs it.
 
+    Args:
+        toolchain: that compiles it.
+        sources: Debian's, fetched when the folder is not there; on one file system with ``work``.
+        work: a folder for all that comes about.
+
     Returns:
         A root that has it below ``PREFIX``.
     """
     if not sources.exists():
-        sources.mkdir(parents=True)
-        fetch(SOURCES, sources)
+        fetched = work / "sources"
+        fetched.mkdir(parents=True)
+        fetch(SOURCES, fetched)
+        fetched.rename(sources)
     libraries = work / "libraries"
     environ = toolchain.environ(libraries)
     environ["CFLAGS"] += f" -ffile-prefix-map={work}=/build"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import tempfile
 from pathlib import Path
 
 import attrs
@@ -62,5 +63,7 @@ def unpack(folder: Path) -> Toolchain:
     toolchain = Toolchain(folder / TRIPLET)
     if not toolchain.root.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        extract(archive, folder)
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            extract(archive, Path(name))
+            (Path(name) / TRIPLET).rename(toolchain.root)
     return toolchain

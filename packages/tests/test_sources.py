@@ -1,11 +1,14 @@
-"""Source packages made here: which patches are applied to them."""
+"""Sources: which patches are applied to those made here; and what is left of a download that fails."""
 
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
+from fipsrelay.errors import FipsError
+from packages import interpreter, toolchain
 from packages.commands import BuildError
 from packages.sources import only, unpack
 from tests.folders import Folders
@@ -55,3 +58,28 @@ class UnpackTests(Folders):
     def test_two_of_a_kind(self) -> None:
         (self.place / "hello_2.orig.tar.gz").touch()
         self.assertRaises(FileNotFoundError, only, self.place, "hello_*.orig.tar.*")
+
+
+class InterruptedTests(Folders):
+    """What fails is not taken for what is there: the next build begins it again."""
+
+    def stand_in(self, name: str, text: str) -> None:
+        program = self.put(self.folder() / name, f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+        path = os.environ["PATH"]
+        self.addCleanup(os.environ.__setitem__, "PATH", path)
+        os.environ["PATH"] = f"{program.parent}:{path}"
+
+    def test_sources(self) -> None:
+        self.stand_in("apt-get", "exit 100")
+        folder = self.folder()
+        compiler = toolchain.Toolchain(folder / "compiler")
+        self.assertRaises(FipsError, interpreter.build, compiler, folder / "sources", folder / "work")
+        self.assertFalse((folder / "sources").exists())
+
+    def test_toolchain(self) -> None:
+        self.stand_in("tar", f"mkdir {toolchain.TRIPLET}; exit 2")
+        folder = self.folder()
+        for _ in range(2):
+            self.assertRaises(BuildError, toolchain.unpack, folder)
+        self.assertEqual(list(folder.iterdir()), [])
