@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from docs.site import house, settings, tables
-from docs.site.pages import MEASURED, guide
+from docs.site.pages import DOCS, MEASURED, guide
 
-HERE: Final = Path(__file__).resolve().parent.parent
 # Japanese is written without blanks, and a browser makes one of the end of a line.
 _WIDE: Final = "[\u3000-\u9fff\uff00-\uffef]"
 _BROKEN: Final = re.compile(f"(?<={_WIDE})\n *(?={_WIDE})")
@@ -24,7 +22,7 @@ def drawn(graph: str) -> str:
 
 def measured() -> str:
     """What the benchmark has found, for a page in a folder below the one that has it."""
-    found = MEASURED.search((HERE / "performance.md").read_text())
+    found = MEASURED.search((DOCS / "performance.md").read_text())
     assert found is not None
     return found[1].replace("](performance-", "](../performance-")
 
@@ -49,8 +47,8 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "FIPS codes": tables.fips_codes,
     "commands": tables.commands,
     "house": lambda: drawn(house.diagram()),
-    "a request's way": lambda: drawn((HERE / "diagrams" / "request.dot").read_text()),
-    "the start": lambda: drawn((HERE / "diagrams" / "start.dot").read_text()),
+    "a request's way": lambda: drawn((DOCS / "diagrams" / "request.dot").read_text()),
+    "the start": lambda: drawn((DOCS / "diagrams" / "start.dot").read_text()),
     "measured": measured,
     "not run": not_run,
 }
