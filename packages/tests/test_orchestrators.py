@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fipsrelay import __version__, cli
 from fipsrelay.config.load import load_text
 from packages.build import CACHE, HERE
+from packages.tests.container import image
 from packages.tests.tools import kubectl
 
 FOLDER = HERE / "orchestrators"
@@ -83,11 +84,8 @@ class Settings(SynchronousTestCase):
         self.config = load_text("preset: datadog", "preset")
         self.start = self.config.listen.port_range_start
         self.range = max(intake.port for intake in self.config.intakes.values()) - self.start + 1
-        self.user = next(
-            line.split()[1]
-            for line in (HERE / "image" / "Dockerfile").read_text().splitlines()
-            if line.startswith("USER ")
-        )
+        said = image()
+        self.user, self.group = said.user, said.group
 
     def assert_configuration(self, text: str) -> None:
         """The relay takes it, and does with it what it does by itself, but for the log."""
@@ -154,13 +152,12 @@ class KustomizeTests(Settings):
     def test_relay(self) -> None:
         """As restricted as can be, and alive by its own command."""
         self.assertEqual((self.relay["image"], self.relay["restartPolicy"]), (IMAGE, "Always"))
-        user, group = map(int, self.user.split(":"))
         self.assertEqual(
             self.relay["securityContext"],
             {
                 "runAsNonRoot": True,
-                "runAsUser": user,
-                "runAsGroup": group,
+                "runAsUser": self.user,
+                "runAsGroup": self.group,
                 "readOnlyRootFilesystem": True,
                 "allowPrivilegeEscalation": False,
                 "capabilities": {"drop": ["ALL"]},
@@ -203,9 +200,8 @@ class EcsTests(Settings):
         self.assertIn("Unknown parameter", self.problems({**self.task, "Memory": "1"}))
 
     def test_relay(self) -> None:
-        self.assertEqual(
-            (self.relay["name"], self.relay["image"], self.relay["user"]), ("fips-proxy", IMAGE, self.user)
-        )
+        self.assertEqual((self.relay["name"], self.relay["image"]), ("fips-proxy", IMAGE))
+        self.assertEqual(self.relay["user"], f"{self.user}:{self.group}")
         self.assertTrue(self.relay["essential"] and self.relay["readonlyRootFilesystem"])
         self.assertEqual(self.relay["linuxParameters"]["capabilities"], {"drop": ["ALL"]})
         kind, *command = self.relay["healthCheck"]["command"]
