@@ -35,6 +35,7 @@ class ProxyTests(SynchronousTestCase):
             sections.PROBES,
             sections.TIMEOUTS,
             sections.LIMITS,
+            sections.LOG,
         ):
             for key in table:
                 self.assertRegex(complete, rf"(?m)^  {key}: ")
