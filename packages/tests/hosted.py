@@ -84,6 +84,10 @@ class Hosted(SynchronousTestCase):
     def setUp(self) -> None:
         self.machine = Machine(systemd=self.systemd)
         self.addCleanup(self.machine.stop)
+        if self.systemd:
+            wait = "until systemctl is-system-running | grep -qx -e running -e degraded; do sleep 0.1; done"
+            self.machine.run("timeout", "60", "sh", "-c", wait)
+            self.machine.run("systemctl", "start", "systemd-journald.service")
         config = load_text("preset: datadog", "preset")
         self.hosts = sorted({upstream.host for upstream in config.upstreams.values()})
 

@@ -42,12 +42,6 @@ class SystemdPackaged(Packaged):
 
     systemd = True
 
-    def setUp(self) -> None:
-        super().setUp()
-        wait = "until systemctl is-system-running | grep -qx -e running -e degraded; do sleep 0.1; done"
-        self.call("timeout", "60", "sh", "-c", wait)
-        self.call("systemctl", "start", "systemd-journald.service")
-
     def show(self, name: str) -> str:
         """A property of the relay's unit."""
         return self.call("systemctl", "show", "--value", "-p", name, UNIT).strip()
