@@ -167,10 +167,7 @@ class Container:
         while self._read(end):
             pass
         assert self._process is not None
-        status = self._process.wait(TIMEOUT)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        return status
+        return self._process.wait(TIMEOUT)
 
     def _read(self, end: float) -> bool:
         """More of its output, until its end."""

@@ -52,13 +52,15 @@ class Machine:
     def __init__(self, *, systemd: bool = False) -> None:
         if os.geteuid():
             raise RuntimeError("a machine of its own takes root")
+        groups = _cgroups()
         self._folder = tempfile.mkdtemp(prefix="fipsrelay-machine-")
-        self._group = _cgroups() / f"fipsrelay-{os.path.basename(self._folder)}"
+        self._group = groups / os.path.basename(self._folder)
         self._group.mkdir()
         first = SYSTEMD if systemd else (sys.executable, "-I", "-c", _REAPER)
         kinds = ("--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child")
         command = ["unshare", *kinds, "sh", str(_SETUP), self._folder, *first]
         enter = f'echo $$ >{self._group}/cgroup.procs; exec "$@"'
+        self._started: list[subprocess.Popen[str]] = []
         self._process = subprocess.Popen(
             ["sh", "-c", enter, "sh", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         )
@@ -96,9 +98,11 @@ class Machine:
 
     def popen(self, *words: str) -> subprocess.Popen[str]:
         """Start a program in it, as root; all that it says is in its pipe. It ends with the machine at the latest."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self._enter(words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        self._started.append(process)
+        return process
 
     def _enter(self, words: Sequence[str]) -> list[str]:
         spaces = ("--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup")
@@ -126,9 +130,10 @@ class Machine:
     def stop(self) -> None:
         """End it."""
         self._process.kill()  # its first process goes with unshare, and all others with that
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        for process in (self._process, *self._started):
+            process.wait(TIMEOUT)
+            assert process.stdout is not None
+            process.stdout.close()
         os.rmdir(self._folder)
         _remove_group(self._group)
 

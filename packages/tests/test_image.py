@@ -245,9 +245,6 @@ class ContainerTests(Hosted):
         self.assertEqual(writer.stdout.readline(), "open\n")
         container.kill("TERM")
         self.assertEqual(container.wait(), 0)
-        writer.kill()
-        writer.wait()
-        writer.stdout.close()
 
     def test_configuration_at_either_place(self) -> None:
         """A file that is mounted at one of the two, or a folder with it."""

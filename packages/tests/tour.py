@@ -120,7 +120,7 @@ class Tour(SystemdPackaged):
 
     def order_silent(self, endpoint: str) -> None:
         """An address that drops what asks for a connection, as a firewall would: its queue is full."""
-        self._start("python3", "-c", _SILENT, *endpoint.split())
+        self.machine.popen("python3", "-c", _SILENT, *endpoint.split())
 
     def order_distrust(self, _: str) -> None:
         """The intakes' authority is no longer trusted, as if somebody else's certificate were shown."""
@@ -129,13 +129,7 @@ class Tour(SystemdPackaged):
 
     def order_start(self, words: str) -> None:
         """A program that goes on running."""
-        self._start(*shlex.split(words))
-
-    def _start(self, *words: str) -> None:
-        process = self.machine.popen(*words)
-        assert process.stdout is not None
-        for cleanup in (process.stdout.close, process.wait, process.kill):
-            self.addCleanup(cleanup)
+        self.machine.popen(*shlex.split(words))
 
     def order_until(self, words: str) -> None:
         """Wait until a shell's command succeeds."""
