@@ -38,6 +38,7 @@ _SIGNATURES: Mapping[str, tuple[type, ...]] = {
     "EVP_KDF_fetch": (_P, _P, _S, _S),
     "EVP_KEYEXCH_fetch": (_P, _P, _S, _S),
     "EVP_SIGNATURE_fetch": (_P, _P, _S, _S),
+    "ERR_clear_error": (None,),  # type: ignore[dict-item]
     "BIO_ctrl": (_L, _P, _I, _L, _P),
     "BIO_up_ref": (_I, _P),
     "SSL_get_rbio": (_P, _P),
