@@ -151,7 +151,8 @@ class RequestHead(_Head):
     """A request's head; ``body`` is never UNTIL_CLOSE.
 
     Attributes:
-        expects: the sender waits for 100 Continue before it sends the body, if there is one.
+        expects: the sender waits for 100 Continue before it sends the body, if there is one; ``known`` wants this to be
+            the same whatever the length.
         method: as sent.
         target: in origin form (or ``*``).
     """
