@@ -64,8 +64,11 @@ class FipsWatch(Service):
             gate.check_again(self._evidence)
         except FipsError as error:
             self._give_up(error)
-        else:
-            self._next = self._reactor.callLater(INTERVAL, self._check)
+            return
+        except Exception:
+            # For want of a descriptor, say: that shows nothing, and must not be the last look.
+            _log.failure("The FIPS checks could not be made, and are tried again in a minute")
+        self._next = self._reactor.callLater(INTERVAL, self._check)
 
     def _give_up(self, error: FipsError) -> None:
         self.lost = error

@@ -1,7 +1,8 @@
 """A relay that loses its FIPS state while it runs sends nothing more, and says so.
 
 The fault is real: OpenSSL's default provider is loaded into the running process. A ``sitecustomize`` waits for a signal
-to do so, and has the check made at once that otherwise comes within a minute.
+to do so, and has the check made at once that otherwise comes within a minute. Another signal has it made without a
+descriptor to be had.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tests.scenarios.program import Program
 from tests.scenarios.stage import GET, Stage, read_all, read_head
 
 SPOIL = """
-import signal
+import resource, signal
 
 def check():
     import gc
@@ -28,6 +29,15 @@ def spoil():
     from fipsrelay.crypto import library
     assert library.load().call("OSSL_PROVIDER_load", None, b"default")
 
+def starve():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        check()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+signal.signal(signal.SIGRTMIN, lambda *_: starve())
 signal.signal(signal.SIGUSR1, lambda *_: check())
 signal.signal(signal.SIGUSR2, lambda *_: (spoil(), check()))
 """
@@ -86,6 +96,14 @@ class WatchTests(Stage):
         agent.sendall(GET)
         read_head(upstream)
         self.assertNotIn("FIPS check", self.relay.output)
+
+    def test_goes_on_after_a_check_that_could_not_be_made(self) -> None:
+        """Nothing is known to be lost then, and the next one is made."""
+        os.kill(self.relay.pid, signal.SIGRTMIN)
+        self.relay.wait_for("Too many open files")
+        self.assertNotIn("LOST", self.page())
+        os.kill(self.relay.pid, signal.SIGUSR2)
+        self.relay.wait_for("nothing is relayed any more until the relay is restarted")
 
     def test_lost_while_an_intake_departs(self) -> None:
         """One that a reload has taken away sends nothing more either."""
