@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 from pathlib import Path
 
@@ -26,6 +27,20 @@ class RecordTests(Folders):
         obtain.place(source, folder)
         self.assertEqual(sorted(path.name for path in folder.iterdir()), ["fips.so", "fipsmodule.cnf"])
         self.assertEqual(module.find(str(folder / "fips.so")).path, folder / "fips.so")
+
+    def test_no_room_for_it(self) -> None:
+        """What was there before stays whole: a module does not start with another one's record."""
+        folder = self.folder()
+        obtain.place(self.put(self.folder() / "some.so", "before"), folder)
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        large = self.put(self.folder() / "large.so", "after" * 1000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            self.assertRaises(OSError, obtain.place, large, folder)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        self.assertEqual({path.name: path.read_bytes() for path in folder.iterdir()}, before)
 
 
 class PresentTests(Folders):

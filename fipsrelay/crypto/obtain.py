@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fipsrelay.config.model import Fips
@@ -94,7 +94,7 @@ def present(root: Path = Path("/"), folder: Path | None = None) -> bool:
     except FipsError:
         if platform is None or (own / "fips.so").exists():
             return False
-        _write(own / module.PLATFORM_RECORD, record(platform).encode())
+        _write({own / module.PLATFORM_RECORD: record(platform).encode()})
     return True
 
 
@@ -113,25 +113,29 @@ def _obtain(install: Path | None, source: Path | None, suite: str) -> None:
 
 
 def place(built: Path, folder: Path) -> None:
-    """Put a module and its record into ``folder``, each file whole or not at all."""
+    """Put a module and its record into ``folder``, both or, where there is no room for both, neither."""
     if not built.is_file():
         raise FipsError("module-missing", "a fips.so", f"no file {built}", "name an existing file")
     image = built.read_bytes()
-    _write(folder / "fipsmodule.cnf", _record(image).encode())
-    _write(folder / "fips.so", image)
+    _write({folder / "fipsmodule.cnf": _record(image).encode(), folder / "fips.so": image})
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace ``path``; a process that has the old file mapped keeps the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+def _write(files: Mapping[Path, bytes]) -> None:
+    """Replace files, once all have been written; a process that has an old one mapped keeps the old one."""
+    written: list[tuple[str, Path]] = []
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+            written.append((name, path))
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(name, 0o644)
+        for name, path in written:
+            os.replace(name, path)
     except BaseException:
-        os.unlink(name)
+        for name, _ in written:
+            Path(name).unlink(missing_ok=True)
         raise
 
 
