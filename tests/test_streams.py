@@ -194,8 +194,22 @@ class ReadTests(PlainStreams):
         self.assertEqual(self.user.events, ["lost"])
 
     def test_stock_reactors(self) -> None:
+        """Where the kernel has no reason, it is a reset."""
         self.stream.connectionLost(Failure(ConnectionLost()))
         self.assertEqual(self.user.events, ["lost"])
+        assert isinstance(self.user.reason, OSError)
+        self.assertEqual(self.user.reason.errno, errno.ECONNRESET)
+
+    def test_nobody_hears(self) -> None:
+        """What comes while there is no user is gone, and harms nobody."""
+        self.stream.user = None
+        self.peer.sendall(b"data")
+        self.wait_readable()
+        self.stream.doRead()
+        self.peer.shutdown(socket.SHUT_WR)
+        self.wait_readable()
+        self.stream.doRead()
+        self.assertEqual((self.stream.is_open, self.stream.reading), (True, False))
 
 
 class LookTests(PlainStreams):
@@ -285,6 +299,12 @@ class EndTests(PlainStreams):
         self.assertTrue(self.take(len(written)) == written)  # assertEqual would show megabytes
         self.assertEqual(self.peer.recv(1), b"")
         self.assertTrue(self.stream.is_open)
+
+    def test_write_eof_after_a_reset(self) -> None:
+        reset(self.peer)
+        self.wait_readable()
+        self.stream.write_eof()
+        self.assertEqual((self.user.events, self.stream.is_open), (["lost"], False))
 
     def test_close(self) -> None:
         self.stream.write(b"last")
