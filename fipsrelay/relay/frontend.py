@@ -100,13 +100,13 @@ class Frontend:
         talks: bool = False,
         origin: str = "",
     ) -> None:
+        self._every = backends
         self.change(intake, timeouts, limits, policy, tls)
         self.counters = counters
         self.deadlines = deadlines
         self.reactor = reactor
         self.draining = False
         self.talks = talks
-        self._backends = backends
         self._connections: set[AgentConnection] = set()
         self._room = room
         room.guests.append(self.guests)
@@ -126,6 +126,8 @@ class Frontend:
         self.policy = policy
         self.tls = tls
         self._routes = Routes(intake)
+        # A copy: what has begun still goes there when the configuration knows neither intake nor upstream any more.
+        self._backends = dict(self._every)
         # These know where requests go, and the limits.
         self.requests = Known(self._read_request)
         # The same answer comes again and again within a second, until its Date changes.

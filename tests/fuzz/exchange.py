@@ -52,6 +52,8 @@ class World:
         self.accepted: list[str] = []
         self.backends = [LendingBackend(name, self.returned, retries, self.accepted) for name in self.port.backends]
         self.port.backends.update((backend.upstream.name, backend) for backend in self.backends)
+        frontend = self.port.frontend  # which goes by these from now on, as after a reload
+        frontend.change(frontend.intake, frontend.timeouts, frontend.limits, frontend.policy, frontend.tls)
         self.requests = Reader(lambda data: parse_request(data, LIMITS.header_lines), LIMITS.head_size)
         self.agent = Peer(lambda piece: self.requests.feed(piece or b""))
         self.upstreams: list[UpstreamPeer] = []

@@ -145,6 +145,20 @@ class ReloadTests(Reloads):
         self.assertEqual(read_head(raw)[:12], b"HTTP/1.1 200")
         self.assertRaises(ConnectionRefusedError, self.connect, self.tcp_port)
 
+    def test_an_intake_goes_with_its_upstream(self) -> None:
+        """What has begun is finished where it would have gone, also a request of which only half a head was there."""
+        agent, begun = self.connect(self.http_port), self.connect(self.http_port)
+        self.assertEqual(self.ask(agent), b"one")
+        begun.sendall(GET[:10])
+        self.assertEqual(self.ask(agent), b"one")  # so it has read that, too
+        [upstream] = self.settings["upstreams"].values()
+        raw = {**self.settings["intakes"]["raw"], "upstream": "other"}
+        self.reload({**self.settings, "upstreams": {"other": upstream}, "intakes": {"raw": raw}})
+        begun.sendall(GET[10:].replace(b"\r\n\r\n", b"\r\nNew: yes\r\n\r\n"))
+        head = read_head(begun)
+        self.assertTrue(head.startswith(b"HTTP/1.1 200 "), head)
+        self.assertEqual(read_exactly(begun, 3), b"one")
+
     def test_port_changes_hands(self) -> None:
         """Two intakes swap their ports, and one of them its name: nobody is refused in between."""
         web, raw = self.settings["intakes"]["web"], self.settings["intakes"]["raw"]
