@@ -160,7 +160,8 @@ def check_known(heads: list[bytes], parse: Callable[[bytes], RequestHead]) -> No
 
     def meaning(data: bytes) -> tuple[Any, int, bytes]:
         head = parse(data)
-        return (head.method, head.target, head.http10, head.keep_alive), head.body, head.rebuild(HOST)
+        meant = (head.method, head.target, head.http10, head.keep_alive, head.expects)
+        return meant, head.body, head.rebuild(HOST)
 
     known = Known(meaning)
     for data in heads:
