@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fipsrelay.wire.reactor import RelayReactor, deliver
 from fipsrelay.wire.streams import Buffers, PlainStream
 from tests.doubles import Recorder
+from tests.test_streams import reset, tcp_pair
 
 
 class Calls:
@@ -22,6 +23,7 @@ class Calls:
     def __init__(self, ends_in_read: bool = False) -> None:
         self.made: list[str] = []
         self.is_open = True
+        self.at_end = False
         self._ends_in_read = ends_in_read
 
     def doRead(self) -> None:
@@ -146,6 +148,23 @@ class ReactorTests(SynchronousTestCase):
         for _ in range(3):
             self.reactor.doPoll(1)
         self.assertEqual((user.data, user.events), (b"last words", ["data", "lost"]))
+
+    def test_reset_after_the_end(self) -> None:
+        """Nothing is left to be read, and what is unsent cannot go: it would be told of the end again and again."""
+        ours, peer = tcp_pair()
+        user = Recorder()
+        stream = PlainStream(ours, self.reactor, Buffers())
+        self.addCleanup(stream.abort)
+        stream.user = user
+        stream.resume()
+        while stream.write(bytes(65536)):
+            pass
+        peer.shutdown(socket.SHUT_WR)
+        self.reactor.doPoll(1)
+        reset(peer)
+        for _ in range(3):
+            self.reactor.doPoll(1)
+        self.assertEqual((user.events, stream.is_open), (["eof", "lost"], False))
 
     def test_a_paused_stream_hears_nothing(self) -> None:
         user = Recorder()

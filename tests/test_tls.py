@@ -20,6 +20,7 @@ from OpenSSL._util import ffi, lib
 from fipsrelay.crypto import context, library
 from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.demo import certificates
+from fipsrelay.wire.reactor import deliver
 from fipsrelay.wire.streams import READ_ROUNDS, Buffers
 from fipsrelay.wire.tls import TlsStream
 from tests.doubles import Reactor, Recorder
@@ -466,6 +467,18 @@ class WriteTests(TlsStreams):
             reset(self.peer.raw)
             self.reactor.run(lambda: self.user.events)
             self.assertEqual((self.user.events, self.stream.unsent), (["lost"], 0))
+
+    def test_peer_goes_after_its_end(self) -> None:
+        """As the reactor hears of it, again and again until somebody heeds it."""
+        self.fill()
+        self.peer.connection.shutdown()
+        self.reactor.run(lambda: self.user.events)
+        reset(self.peer.raw)
+        with select.epoll() as poller:
+            poller.register(self.stream.socket, select.EPOLLOUT)
+            [(_, event)] = poller.poll(10)
+        deliver(self.stream, event)
+        self.assertEqual((self.user.events, self.stream.is_open), (["eof", "lost"], False))
 
     def test_more_behind_what_is_unsent(self) -> None:
         written = self.fill() + b"headbody"

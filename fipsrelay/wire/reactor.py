@@ -67,7 +67,11 @@ def deliver(stream: Stream, event: int) -> None:
 
     Hang-ups and errors come whether asked for or not, and again until the end was read. So a stream that was told not
     to read reads now, at most one receive buffer: what the peer sent before it went counts, and a write would lose it.
+    Behind an end that has been read there is nothing more, not even the error.
     """
+    if event & (EPOLLERR | EPOLLHUP) and stream.at_end and not stream.reading:
+        stream.broken()
+        return
     if event & ~EPOLLOUT:
         stream.doRead()
     if event & EPOLLOUT and not event & (EPOLLERR | EPOLLHUP) and stream.is_open:

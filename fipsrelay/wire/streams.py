@@ -76,6 +76,7 @@ class Stream:
     Attributes:
         user: who hears of events; None while nobody does.
         is_open: whether the socket is.
+        at_end: the user has heard of the peer's end.
         reading: whether the user wants data.
         unsent: bytes kept because the kernel would not take them.
     """
@@ -85,6 +86,7 @@ class Stream:
         # Any, not StreamUser | None: a check at each call on the data path would cost more than it tells.
         self.user: Any = None
         self.is_open = True
+        self.at_end = False
         self.reading = False
         self.unsent = 0
         self._fd = sock.fileno()
@@ -262,6 +264,7 @@ class PlainStream(Stream):
                 self._lose(error)
                 return
             if not count:
+                self.at_end = True
                 self.pause()
                 if self.user is not None:
                     self.user.stream_eof()

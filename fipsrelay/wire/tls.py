@@ -86,7 +86,6 @@ class TlsStream(Stream):
         self.keeper: Any = None
         self._arrivals = select.poll()
         self._arrivals.register(sock, select.POLLIN)
-        self._at_end = False
         self._connected = False
         self._ready = False
         self._read_wants_write = False
@@ -99,7 +98,7 @@ class TlsStream(Stream):
 
     def resume(self) -> None:
         """Read again; bytes that OpenSSL already holds, or an end, raise no event, so they are asked for."""
-        if not self.reading and self.is_open and self._ready and (self._at_end or _SSL_pending(self._ssl)):
+        if not self.reading and self.is_open and self._ready and (self.at_end or _SSL_pending(self._ssl)):
             self._read_later()
         super().resume()
 
@@ -280,7 +279,7 @@ class TlsStream(Stream):
             self._read_wants_write = True
             self._reactor.addWriter(self)
         elif code == _ZERO_RETURN:
-            self._at_end = True
+            self.at_end = True
             self.pause()
             if self.user is not None:
                 self.user.stream_eof()
