@@ -72,7 +72,12 @@ class Outcome:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo. Exit status 0 when every payload arrived unchanged and every process ended well, else 1."""
+    """Run the demo.
+
+    Returns:
+        Exit status 0 when every payload arrived unchanged and every process ended well, or when it was interrupted
+        before that could be told; else 1.
+    """
     parser = argparse.ArgumentParser(prog="python -m fipsrelay.demo.run", description=__doc__)
     parser.add_argument("--once", action="store_true", help="send every payload once, then stop")
     parser.add_argument(
