@@ -84,3 +84,11 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(self.check("api_key: 0123456789abcdef\nfips: [\n"), ["FAIL: datadog.yaml is not YAML, line 3"])
         for text in ("fips: yes please\n", "- fips\n"):
             self.assertEqual(self.check(text), ["FAIL: datadog.yaml has no settings under fips"])
+
+    def test_value_that_cannot_be_read(self) -> None:
+        """YAML takes it for a date or a number, and the Agent for text."""
+        for value in ("2024-13-45", "0x_", r'"\UFFFFFFFF"'):
+            [found] = self.check(f"{GOOD}tags: [{value}]\n")
+            self.assertEqual(
+                found, "SKIP: datadog.yaml has a value that cannot be read, such as a date that there is not"
+            )

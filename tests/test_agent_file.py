@@ -88,6 +88,7 @@ class AgentTests(Folders):
             (b"fips: [\n", "not YAML"),
             (b"\xff\n", "not UTF-8"),
             (b"fips: yes\n", "not a mapping"),
+            (b"date: 2024-13-45\n", "a value that cannot be read"),
         ):
             self.file.write_bytes(content)
             for action in ("enable", "disable"):

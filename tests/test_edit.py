@@ -86,6 +86,8 @@ class ChangeTests(SynchronousTestCase):
             ("fips: {enabled: true, enabled: false}\n", "fips.enabled more than once"),
             ("a: 1\na: 2\n" + BLOCK, "it says a more than once"),
             ("a: 1\n...\n", "edit it by hand"),
+            ("a: 2024-13-45\n", "a value that cannot be read"),
+            ('a: "\\UFFFFFFFF"\n', "a value that cannot be read"),
         ):
             self.assertIn(words, str(self.assertRaises(EditError, change, text, "fips", WANTED)), text)
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from fipsrelay.config.model import Config
-from fipsrelay.observe.findings import FAIL, OK, WARN, Finding
+from fipsrelay.observe.findings import FAIL, OK, SKIP, WARN, Finding
 
 _DEFAULTS: Mapping[str, Any] = {
     "enabled": False,
@@ -36,6 +36,10 @@ def check(text: str, variables: Mapping[str, str], config: Config) -> Iterator[F
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         yield Finding(_TOPIC, FAIL, f"datadog.yaml is not YAML{where}", "correct it; the Agent cannot read it either")
+        return
+    except (ValueError, OverflowError):  # PyYAML lets them pass
+        found = "datadog.yaml has a value that cannot be read, such as a date that there is not"
+        yield Finding(_TOPIC, SKIP, found, "put it in quotation marks")
         return
     if not isinstance(document, dict) or not isinstance(document.get("fips") or {}, dict):
         yield Finding(_TOPIC, FAIL, "datadog.yaml has no settings under fips", "set fips.enabled and fips.https there")

@@ -9,9 +9,7 @@ import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 
-import yaml
-
-from fipsrelay.observe.edit import EditError, Settings, change
+from fipsrelay.observe.edit import EditError, Settings, change, read
 
 SECTION = "fips"
 _RESTART = "restart the Agent to make it so: systemctl restart datadog-agent"
@@ -60,11 +58,7 @@ def _refuse(file: Path, reason: str) -> int:
 
 def _show(text: str) -> int:
     """Print what the file says; the Agent's environment may say otherwise, see ``fipsrelay doctor``."""
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise EditError("it is not YAML") from error
-    section = document.get(SECTION) if isinstance(document, dict) else None
+    section = read(text).get(SECTION)
     settings = section if isinstance(section, dict) else {}
     for name in ("enabled", "https", "port_range_start", "local_address"):
         print(f"fips.{name}: {str(settings[name]).lower() if name in settings else 'not set'}")

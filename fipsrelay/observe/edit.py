@@ -34,7 +34,7 @@ def change(text: str, section: str, settings: Settings) -> str:
     Raises:
         EditError: it is no YAML, or not of a kind that can be edited.
     """
-    before = _read(text)
+    before = read(text)
     there = before.get(section)
     if there is not None and not isinstance(there, dict):
         raise EditError(f"{section} is not a mapping")
@@ -46,7 +46,7 @@ def change(text: str, section: str, settings: Settings) -> str:
     for start, end, new in sorted(_splices(text, section, settings), reverse=True):
         after = after[:start] + new + after[end:]
     try:
-        found = _read(after)
+        found = read(after)
     except EditError:
         found = None
     if found != wanted:
@@ -54,12 +54,19 @@ def change(text: str, section: str, settings: Settings) -> str:
     return after
 
 
-def _read(text: str) -> dict[str, Any]:
+def read(text: str) -> dict[str, Any]:
+    """What the file says.
+
+    Raises:
+        EditError: it is no YAML, or no mapping, or a value cannot be read.
+    """
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise EditError(f"it is not YAML{f', line {mark.line + 1}' if mark else ''}") from error
+    except (ValueError, OverflowError) as error:  # PyYAML lets them pass
+        raise EditError("it has a value that cannot be read, such as a date that there is not") from error
     if document is None:
         return {}
     if not isinstance(document, dict):
