@@ -82,6 +82,8 @@ _EGRESS = st.one_of(
 )
 
 
+_DIGESTS = st.lists(st.from_regex(r"[0-9A-F]{64}", fullmatch=True), max_size=2)
+_LOCAL_TLS = st.fixed_dictionaries({"certificate": st.just("/etc/intake.pem"), "key": st.just("/etc/intake.key")})
 _CERTIFICATES = st.fixed_dictionaries(
     {
         "number": st.integers(1, 9999),
@@ -105,7 +107,13 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     upstreams = {
         name: draw(
             st.fixed_dictionaries(
-                {"host": hosts}, optional={"port": st.integers(1, 65535), "addresses": addresses, "retries": _RETRIES}
+                {"host": hosts},
+                optional={
+                    "port": st.integers(1, 65535),
+                    "addresses": addresses,
+                    "retries": _RETRIES,
+                    "pins": _DIGESTS,
+                },
             )
         )
         for name in names
@@ -120,6 +128,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         place = {"offset": 100 + offset} if draw(st.booleans()) else {"port": 1 + offset}
         intakes[name] = {**place, "upstream": draw(upstream)}
         intakes[name] |= draw(st.just({"protocol": "tcp"}) | st.fixed_dictionaries({"routes": routes}))
+        intakes[name] |= draw(st.fixed_dictionaries({}, optional={"tls": _LOCAL_TLS}))
     return {
         **draw(st.fixed_dictionaries({}, optional={"preset": st.just("datadog")})),
         "site": draw(st.just("ddog-gov.com") | st.just("example.com")),
@@ -143,6 +152,9 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
                     "minimum_version": st.sampled_from([1.2, "1.3"]),
                     "profile": st.sampled_from(["sp800-52", "cnsa"]),
                     "hybrid_groups": st.booleans(),
+                    "trust": st.just("/etc/bundle.pem"),
+                    "crl": st.just("/etc/crl.pem"),
+                    "ocsp_stapling": st.sampled_from(["ignore", "require"]),
                 },
             )
         ),
@@ -153,6 +165,16 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         "intakes": intakes,
         "timeouts": draw(st.fixed_dictionaries({}, optional={"connect": _SECONDS, "drain": _SECONDS | st.just(0)})),
         "limits": draw(st.fixed_dictionaries({}, optional={"connections": st.integers(1, 9999)})),
+        "log": draw(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "level": st.sampled_from(["debug", "critical"]),
+                    "format": st.sampled_from(["json", "journald"]),
+                    "socket": st.just("/run/log.sock"),
+                },
+            )
+        ),
     }
 
 
