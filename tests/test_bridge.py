@@ -138,12 +138,25 @@ class BridgeTests(SynchronousTestCase):
         self.upstream.give(b"x")
         self.assert_over("lost", "reset", agent_closed=1)
 
+    def test_tries_are_counted(self) -> None:
+        self.attempt.retry()
+        self.assertEqual(self.port.counters.retries, {"connect-refused": 1})
+        self.connect()
+        self.assertEqual(self.port.counters.errors, {})
+
     def test_silence(self) -> None:
         self.upstream = self.connect()
         self.port.wait(3599)
         self.agent.give(b"x")
         self.port.wait(3599)
         self.upstream.give(b"x")
+        self.port.wait(3599)
+        self.assertTrue(self.agent.is_open)
+        self.port.wait(2)
+        self.assert_over("reset", "reset", tunnel_timeout=1)
+
+    def test_silence_from_the_beginning(self) -> None:
+        self.upstream = self.connect()
         self.port.wait(3599)
         self.assertTrue(self.agent.is_open)
         self.port.wait(2)
