@@ -100,6 +100,13 @@ class KnownTests(SynchronousTestCase):
             self.known.read(head(b"Content-Length: 1", *lines))
         self.assertEqual(self.counted.calls, 4)
 
+    def test_side_by_side(self) -> None:
+        """As many as one agent has."""
+        for _ in range(2):
+            for number in range(200):
+                self.known.read(head(b"Content-Length: 1", target=b"/%d" % number))
+        self.assertEqual(self.counted.calls, 200)
+
     def test_bounds(self) -> None:
         """A client that never says the same twice costs no memory, and neither do huge heads."""
         large = head(b"Content-Length: 1", b"A: " + b"b" * 5000)
