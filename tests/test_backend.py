@@ -118,6 +118,18 @@ class SharedTests(Backends):
         places = [cluster.servers[0].place.pins for cluster in clusters[:2]]
         self.assertEqual(places, [frozenset(), frozenset({"aa", "bb"})])
 
+    def test_used_again(self) -> None:
+        """By the next configuration, as far as nothing has changed; it belongs to the upstreams of that one alone."""
+        upstreams = {name: Upstream(name, HOST, 443, (A,)) for name in ("one", "two")}
+        self.make(upstreams)
+        config = attrs.evolve(CONFIG, upstreams={"two": upstreams["two"]}, probes=Probes(enabled=False))
+        made = backends(config, self.means, None, Random(1).random, [self.cluster])
+        self.assertIs(made["two"].cluster, self.cluster)
+        self.assertEqual(self.cluster.upstreams, ["two"])
+        changed = attrs.evolve(config, probes=Probes(enabled=False, fall=9))
+        other = backends(changed, self.means, None, Random(1).random, [self.cluster])["two"].cluster
+        self.assertIsNot(other, self.cluster)
+
     def test_other_destinations(self) -> None:
         """Another host, port or list of addresses."""
         destinations = [(HOST, 443, ()), (HOST, 8443, ()), ("b.example", 443, ()), (HOST, 443, (A,)), (HOST, 443, (B,))]
