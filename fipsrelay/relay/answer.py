@@ -11,7 +11,7 @@ from fipsrelay.wire.heads import HEAD_END, HeadReader
 from fipsrelay.wire.http1 import Body, UntilCloseBody, body_of, encode_chunk, last_chunk, parse_response
 
 JOIN = 16384  # a head and a body up to this size leave in one write, and in one TLS record
-_MESSAGE = 400  # with the head below the 500 bytes that `datadog-agent diagnose` prints
+_MESSAGE = 400  # below the 500 bytes of a body that `datadog-agent diagnose` prints
 
 
 class Asker(Protocol):
