@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fipsrelay.config.model import Certificate, Fips
 from fipsrelay.crypto import gate, module, provider
 from fipsrelay.errors import FipsError
-from tests.folders import MAC, Folders
+from tests.folders import MAC, Folders, short_folder
 
 TODAY = "2026-10-01"
 
@@ -33,7 +33,8 @@ class OwnerTests(Folders):
     """``gate.check_owner``."""
 
     def setUp(self) -> None:
-        self.place = self.folder() / "modules"
+        # Not below where the tests run, whose folders may be a group's.
+        self.place = short_folder(self.addCleanup) / "modules"
         self.place.mkdir(mode=0o755)
         self.path = self.put(self.place / "fips.so")
         self.path.chmod(0o644)
