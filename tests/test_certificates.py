@@ -44,6 +44,7 @@ class CertificateTests(SynchronousTestCase):
             self.assertIn(row.status, {"active", "historical", "unconfirmed"})
             self.assertIn(row.standard, {"FIPS 140-2", "FIPS 140-3"})
             self.assertTrue(row.source.endswith(f"/certificate/{row.number}"))
-            self.assertEqual(row.name is None, row.status == "unconfirmed", row)
+            for word in (row.name, row.build_info):
+                self.assertEqual(word is None, row.status == "unconfirmed", row)
             for day in (row.sunset, row.checked):
                 self.assertTrue(day is None or date.fromisoformat(day))
