@@ -11,7 +11,7 @@ from fipsrelay.wire.deadlines import NEVER, Deadlines
 
 
 class Watched:
-    """Counts how often it was late, and at which time."""
+    """Writes down what its deadline is whenever it is late."""
 
     def __init__(self, deadline: float, react: Callable[[], object] = lambda: None) -> None:
         self.deadline = deadline

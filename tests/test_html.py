@@ -41,7 +41,7 @@ class HtmlTests(SynchronousTestCase):
 
     @given(strategies.text(), strategies.text(min_size=1))
     def test_any(self, text: str, value: str) -> None:
-        """No text gets out of its place; a parser gives it back, but for the newlines that HTML does not tell apart."""
+        """No text gets out of its place; a parser gives it back."""
         found = Reader(tag("p", tag("td", text), title=value))
         self.assertEqual(([name for name, _ in found.starts], found.ends), (["p", "td"], ["td", "p"]))
         self.assertEqual(found.text, text)
