@@ -82,6 +82,24 @@ class AgentTests(Folders):
         self.assertTrue(link.is_symlink())
         self.assertEqual(self.file.read_bytes(), AFTER.encode())
 
+    def test_folder_of_somebody_else(self) -> None:
+        """Who may write there puts links in the place of new files: what they lead to stays as it is."""
+        victim = self.put(self.folder() / "victim")
+        victim.chmod(0o600)
+        before = victim.stat()
+        fchown = os.fchown
+
+        def swap(handle: int, *owner: int) -> None:
+            fchown(handle, *owner)
+            for path in self.place.iterdir():
+                if path != self.file:
+                    path.unlink()
+                    path.symlink_to(victim)
+
+        with mock.patch.object(os, "fchown", swap):
+            self.run_agent("enable", str(self.file))
+        self.assertEqual(victim.stat(), before)
+
     def test_refused(self) -> None:
         """Whatever is wrong with it, it stays as it is."""
         for content, words in (

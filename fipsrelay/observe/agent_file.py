@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
+import stat
 import sys
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import BinaryIO
 
 from fipsrelay.observe.edit import EditError, Settings, change, read
 
@@ -82,17 +84,29 @@ def write(file: Path, text: str) -> Path:
     handle, name = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)
     try:
         with os.fdopen(handle, "wb") as output:
-            output.write(text.encode("utf-8"))
-            os.fchown(output.fileno(), before.st_uid, before.st_gid)
-            shutil.copystat(real, name)  # mode, and extended attributes such as SELinux's
-            output.flush()
-            os.fsync(output.fileno())
-        shutil.copy2(real, backup)
-        os.chown(backup, before.st_uid, before.st_gid)
+            _fill(output, text.encode("utf-8"), real, before)
+        with backup.open("xb") as output:
+            _fill(output, real.read_bytes(), real, before)
         os.replace(name, real)
     except BaseException:
         for path in (Path(name), backup):
             path.unlink(missing_ok=True)
         raise
-    os.utime(real)
     return backup
+
+
+def _fill(output: BinaryIO, content: bytes, like: Path, status: os.stat_result) -> None:
+    """Fill a new file that is to be as another one.
+
+    By its descriptor: the folder may be the Agent's, and whoever may write to that could put a link in the place of the
+    name, by which root would change what it leads to.
+    """
+    output.write(content)
+    output.flush()
+    number = output.fileno()
+    os.fchown(number, status.st_uid, status.st_gid)
+    os.fchmod(number, stat.S_IMODE(status.st_mode))
+    with contextlib.suppress(OSError):  # not every file system has them, and some are the kernel's to set
+        for label in os.listxattr(like):  # such as SELinux's
+            os.setxattr(number, label, os.getxattr(like, label))
+    os.fsync(number)
