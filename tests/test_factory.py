@@ -16,6 +16,8 @@ from fipsrelay.relay.factory import IntakePort, ProxyFactory, listen
 from fipsrelay.wire.streams import Buffers, PlainStream
 from tests.doubles import Port
 
+NO_CONTEXT: Any = object()
+
 
 class Gone:
     """A listening socket whose first client has gone before it is accepted.
@@ -126,6 +128,20 @@ class ListenTests(SynchronousTestCase):
         self.connect()
         self.listening.doRead()
         self.assertEqual(self.port.counters.open_connections, 1)
+
+    def test_stream_that_cannot_be_made(self) -> None:
+        """As one of TLS for which OpenSSL has no memory."""
+        self.addCleanup(self.port.frontend.abort)
+        self.port.frontend.tls = NO_CONTEXT
+        agent = self.connect()
+        self.listening.doRead()
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        agent.settimeout(10)
+        self.assertEqual(agent.recv(1), b"")
+        self.port.frontend.tls = None
+        self.connect()
+        self.listening.doRead()
+        self.assertEqual(self.port.counters.connections, 1)
 
     def test_refuse(self) -> None:
         """Also when the room has had enough meanwhile, and no longer has: a port that refuses has nothing to accept."""

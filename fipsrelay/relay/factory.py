@@ -110,12 +110,21 @@ class IntakePort(Port):
                 continue  # that client has gone, or a packet filter has had its say
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = self.factory.buildProtocol(None)
             try:
-                connection.makeConnection(self.factory.stream(sock, self.reactor, self.buffers))
+                self._serve(sock)
             except Exception:
+                # Raised from here, it would close the port.
                 _log.failure("Unexpected error at the beginning of a connection; it is closed")
-                connection.abort()
+                sock.close()
+
+    def _serve(self, sock: socket.socket) -> None:
+        stream = self.factory.stream(sock, self.reactor, self.buffers)
+        connection = self.factory.buildProtocol(None)
+        try:
+            connection.makeConnection(stream)
+        except Exception:
+            connection.abort()
+            raise
 
     def _is_wanted(self) -> bool:
         """Whether anybody waits: Linux looks for a descriptor first, and complains before it looks into the queue."""
