@@ -170,19 +170,23 @@ class Searches(SynchronousTestCase):
         probes = Probes(enabled=False, fall=fall)
         self.cluster = Cluster(HOST, 443, addresses, None, self.means, probes, lambda: 0.5)
         self.cluster.start()
-        self.servers += [server for server in self.cluster.servers if server not in self.servers]
+        self.note_servers()
         return self.cluster
 
     def answer(self, *addresses: str) -> None:
         """What DNS says to the last question."""
         self.questions[-1].callback(addresses)
+        self.note_servers()
+
+    def note_servers(self) -> None:
+        """Those that are new."""
         self.servers += [server for server in self.cluster.servers if server not in self.servers]
 
     def learn(self, *addresses: str) -> None:
         """As often as it takes until the others count as gone."""
         for _ in range(2):
             self.cluster.learn(addresses)
-        self.servers += [server for server in self.cluster.servers if server not in self.servers]
+        self.note_servers()
 
     def search(self, retries: int = RETRIES, react: Callable[[str], object] = lambda name: None) -> Caller:
         caller = Caller(react)

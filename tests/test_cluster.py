@@ -40,7 +40,7 @@ class Clusters(Searches):
     def answer_once(self, *addresses: str) -> None:
         """DNS, once."""
         self.cluster.learn(addresses)
-        self.servers += [server for server in self.cluster.servers if server not in self.servers]
+        self.note_servers()
 
     def lend(self, address: str) -> Any:
         """A connection that a request uses."""
