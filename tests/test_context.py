@@ -176,7 +176,7 @@ class NegotiationTests(Handshakes):
     def assert_nothing_in_common(self, minimum_version: str = "1.2", **settings: object) -> None:
         paths = certificates.write(self.place, [HOST])
         client = self.client(paths, minimum_version)
-        with self.assertRaises(SSL.Error, msg=settings):
+        with self.assertRaises(SSL.Error):
             self.handshake(client, self.server(paths, **settings))  # type: ignore[arg-type]
         self.assertIsNone(context.verification_error(client))
 
