@@ -316,6 +316,22 @@ class EarlyAnswerTests(Exchanges):
             self.assertEqual(len(self.port.backend.searches), 2)
             self.assertEqual(self.port.counters.errors, {})
 
+    def test_the_upstream_leaves_without_having_taken_it(self) -> None:
+        """What has not gone out, be it the end of the request or more, keeps nobody waiting."""
+        for first, rest in ((40_000, 0), (10_000, 30_000)):
+            self.setUp()
+            upstream = self.asked(post(b"", 40_000))
+            upstream.blocked = True
+            self.agent.give(bytes(first))
+            upstream.give(OK)
+            upstream.eof()
+            self.assertEqual((self.agent.reading, upstream.how), (True, "aborted"))
+            if rest:
+                self.agent.give(bytes(rest))
+            self.agent.give(GET)
+            self.assertEqual(len(self.port.backend.searches), 2)
+            self.assertEqual((bytes(self.agent.sent), self.port.counters.errors), (OK, {}))
+
     def test_the_agent_breaks_off(self) -> None:
         upstream = self.asked(post(b"", 40_000))
         upstream.give(OK)
@@ -756,6 +772,11 @@ class RefusalTests(Exchanges):
             self.assertEqual((self.agent.ended, self.port.backend.searches), (True, []))
             self.agent.eof()
             self.assert_over("closed")
+
+    def test_broken_request_after_a_good_one(self) -> None:
+        self.asked().give(OK)
+        self.agent.give(b"nonsense\r\n\r\n")
+        self.assert_local(400, "bad-head")
 
     def test_broken_body(self) -> None:
         chunked = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
