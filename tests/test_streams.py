@@ -141,6 +141,7 @@ class ReadTests(PlainStreams):
         self.assertEqual(self.user.data, sent)
         self.user.events.clear()
         self.peer.sendall(sent)
+        self.wait_readable()
         while len(self.stream.socket.recv(len(sent), socket.MSG_PEEK)) < len(sent):
             pass
         self.stream.doRead()

@@ -104,6 +104,7 @@ class Tunnels(SynchronousTestCase):
         self.reactor = Reactor()
         self.buffer = Buffers()
         self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.settimeout(TIMEOUT)
         self.addCleanup(self.listener.close)
         self.user = User()
 
@@ -221,7 +222,9 @@ class ReadyTests(Tunnels):
     def test_proxy_closes_afterwards(self) -> None:
         """That is for who has the socket then."""
         self.answer(OK, lambda proxy: proxy.close())
-        self.assertEqual(self.taken().recv(1), b"")
+        sock = self.taken()
+        sock.settimeout(TIMEOUT)
+        self.assertEqual(sock.recv(1), b"")
 
     def test_bytes_after_the_head(self) -> None:
         """A TLS server is silent until it has a ClientHello, so they are an intruder's."""
@@ -374,8 +377,10 @@ class AbortTests(Tunnels):
         self.assertEqual(self.user.events, events)
 
     def test_before_it_begins(self) -> None:
-        self.make(connecting(self.listener)).abort()
-        self.assert_aborted(self.accept(), [])
+        tunnel = self.make(connecting(self.listener))
+        proxy = self.accept()
+        tunnel.abort()
+        self.assert_aborted(proxy, [])
 
     def test_while_connecting(self) -> None:
         listener, first = full_server()
@@ -390,8 +395,9 @@ class AbortTests(Tunnels):
     def test_in_the_first_callback(self) -> None:
         tunnel = self.make(connecting(self.listener))
         self.user._react = lambda name: tunnel.abort()
-        tunnel.start()
         proxy = self.accept()
+        tunnel.start()
+        self.reactor.run(lambda: self.user.events)
         while proxy.recv(1000):
             pass
         self.assert_aborted(proxy, ["connected"])
