@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.room import Room
 from fipsrelay.upstream.reserve import Reserve
 from fipsrelay.wire.deadlines import Deadlines
+
+_PATIENCE = 10.0  # seconds of the real clock
 
 
 class Reactor(Clock):
@@ -49,7 +52,8 @@ class Reactor(Clock):
             until: what is waited for.
             meanwhile: called before each turn: the other end.
         """
-        for _ in range(1000):
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end:
             meanwhile()
             if until():
                 return
