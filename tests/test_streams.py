@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import select
 import socket
 import struct
+import termios
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +74,14 @@ def receive(sock: socket.socket, size: int) -> bytes:
             raise EOFError(f"{len(data)} of {size} bytes came")
         data += piece
     return data
+
+
+def wait_delivery(sock: socket.socket) -> None:
+    """Until the other end's kernel has all that was sent, an end of it included (SIOCOUTQ of tcp(7))."""
+    end = time.monotonic() + TIMEOUT
+    while struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))) != (0,):
+        assert time.monotonic() < end, "it does not arrive"
+        time.sleep(0.001)
 
 
 class PlainStreams(SynchronousTestCase):

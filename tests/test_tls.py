@@ -25,7 +25,7 @@ from fipsrelay.wire.streams import READ_ROUNDS, Buffers
 from fipsrelay.wire.tls import TlsStream
 from tests.doubles import Reactor, Recorder
 from tests.folders import Folders
-from tests.test_streams import BUFFER, reset, small_server
+from tests.test_streams import BUFFER, TIMEOUT, reset, small_server, wait_delivery
 
 HOST = "intake.example"
 RECORD = 16384
@@ -37,6 +37,7 @@ class Peer:
     Attributes:
         data: what it has read.
         end: why reading ended: ``close_notify``, ``eof`` (FIN alone), ``reset``; None while it goes on.
+        ready: the handshake is finished.
     """
 
     def __init__(self, raw: socket.socket, made: SSL.Context) -> None:
@@ -47,12 +48,14 @@ class Peer:
         self.connection.set_accept_state()
         self.data = bytearray()
         self.end: str | None = None
+        self.ready = False
         self._queue = b""
 
     def shake(self) -> None:
         """A step of the handshake."""
         with contextlib.suppress(SSL.Error):
             self.connection.do_handshake()
+            self.ready = True
 
     def read(self) -> None:
         """Everything that is there."""
@@ -155,10 +158,10 @@ class TlsStreams(Folders):
         """Up to where the stream is reading for the user."""
         connector = Recorder()
         self.stream.start(connector)
-        self.reactor.run(lambda: "ready" in connector.events, self.peer.shake)
-        self.peer.shake()
+        self.reactor.run(lambda: "ready" in connector.events and self.peer.ready, self.peer.shake)
         self.stream.resume()
         # The session tickets: the kernel sends a reset for who closes with unread bytes.
+        wait_delivery(self.peer.raw)
         while select.select([self.stream.socket], [], [], 0)[0]:
             self.stream.doRead()
         self.stream.user = self.user
@@ -279,8 +282,7 @@ class ReadTests(TlsStreams):
         self.stream, self.peer = self.pair()
         connector = Recorder()
         self.stream.start(connector)
-        self.reactor.run(lambda: "ready" in connector.events, self.peer.shake)
-        self.peer.shake()
+        self.reactor.run(lambda: "ready" in connector.events and self.peer.ready, self.peer.shake)
         self.peer.send(b"early")
         self.stream.user = self.user
         self.stream.resume()
@@ -290,6 +292,7 @@ class ReadTests(TlsStreams):
         """One call of the user, not one a record."""
         sent = bytes(self.size)
         self.peer.send(sent)
+        wait_delivery(self.peer.raw)
         self.reactor.run(lambda: self.user.data == sent)
         self.assertLess(len(self.user.events), self.size // RECORD)
 
@@ -391,6 +394,7 @@ class ReadTests(TlsStreams):
             self.stream.doRead()  # session tickets
             self.assertTrue(self.stream.is_quiet())
             arrive(self.peer)
+            wait_delivery(self.peer.raw)
             self.assertFalse(self.stream.is_quiet())
 
 
@@ -606,6 +610,7 @@ class WriteTests(TlsStreams):
     def test_close_before_the_handshake(self) -> None:
         self.stream, self.peer = self.pair()
         self.stream.close()
+        self.peer.raw.settimeout(TIMEOUT)
         self.assertEqual(self.peer.raw.recv(1), b"")
 
     def test_abort(self) -> None:
