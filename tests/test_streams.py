@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.wire.reactor import RelayReactor
-from fipsrelay.wire.streams import READ_ROUNDS, Buffers, PlainStream
+from fipsrelay.wire.streams import READ_ROUNDS, Buffers, PlainStream, Stream
 from tests.doubles import Reactor, Recorder
 
 TIMEOUT = 10.0
@@ -84,6 +84,18 @@ def wait_delivery(sock: socket.socket) -> None:
         time.sleep(0.001)
 
 
+def fill(stream: Stream) -> bytes:
+    """Write until the kernel takes no more; returns what was written."""
+    written = b""
+    piece = bytearray(range(256)) * 1024
+    for _ in range(1000):
+        written += piece
+        if not stream.write(memoryview(piece)):
+            piece[:] = bytes(len(piece))  # as the read buffer, it means something else after the callback
+            return written
+    raise AssertionError("the kernel takes everything")
+
+
 class PlainStreams(SynchronousTestCase):
     """One stream, its user and the peer's socket.
 
@@ -107,17 +119,6 @@ class PlainStreams(SynchronousTestCase):
 
     def wait_readable(self) -> None:
         self.assertTrue(select.select([self.stream.socket], [], [], TIMEOUT)[0])
-
-    def fill(self) -> bytes:
-        """Write until the kernel takes no more; returns what was written."""
-        written = b""
-        piece = bytearray(range(256)) * 1024
-        for _ in range(1000):
-            written += piece
-            if not self.stream.write(memoryview(piece)):
-                piece[:] = bytes(len(piece))  # as the read buffer, it means something else after the callback
-                return written
-        raise AssertionError("the kernel takes everything")
 
     def take(self, size: int) -> bytes:
         """What the peer gets, while the stream goes on writing."""
@@ -254,7 +255,7 @@ class WriteTests(PlainStreams):
 
     def test_what_the_kernel_refuses_is_kept(self) -> None:
         """In order, whatever is written meanwhile, and the drain is said once."""
-        written = self.fill()
+        written = fill(self.stream)
         self.assertGreater(self.stream.unsent, 0)
         self.assertIn(self.stream, self.reactor.writers)
         self.assertFalse(self.stream.write(b"one"))
@@ -267,7 +268,7 @@ class WriteTests(PlainStreams):
 
     def test_kept_bytes_are_copied(self) -> None:
         """A view of the read buffer means something else after the callback."""
-        written = self.fill()
+        written = fill(self.stream)
         data = bytearray(b"kept")
         view = memoryview(data)
         self.stream.write(view)
@@ -289,7 +290,7 @@ class WriteTests(PlainStreams):
         self.assertEqual((self.user.events, self.stream.unsent), (["lost"], 0))
 
     def test_reset_with_unsent(self) -> None:
-        self.fill()
+        fill(self.stream)
         reset(self.peer)
         self.reactor.run(lambda: self.user.events)
         self.assertEqual((self.user.events, self.stream.unsent), (["lost"], 0))
@@ -306,7 +307,7 @@ class EndTests(PlainStreams):
         self.reactor.run(lambda: self.user.data == b"answer")
 
     def test_write_eof_after_unsent(self) -> None:
-        written = self.fill()
+        written = fill(self.stream)
         self.stream.write_eof()
         self.assertTrue(self.take(len(written)) == written)  # assertEqual would show megabytes
         self.assertEqual(self.peer.recv(1), b"")
@@ -331,7 +332,7 @@ class EndTests(PlainStreams):
         self.assertIsNone(self.stream.user)
 
     def test_abort_drops_unsent(self) -> None:
-        self.fill()
+        fill(self.stream)
         self.stream.abort()
         self.assertEqual((self.stream.unsent, self.reactor.readers, self.reactor.writers), (0, set(), set()))
 
@@ -362,7 +363,7 @@ class EndTests(PlainStreams):
             for event in ("data", "eof", "drained", "lost"):
                 self.setUp()
                 self.reactions[event] = getattr(self.stream, end)
-                written = self.fill() if event == "drained" else b""
+                written = fill(self.stream) if event == "drained" else b""
                 if event == "data":
                     self.peer.sendall(bytes(self.size * 3))
                 elif event == "eof":
@@ -409,7 +410,7 @@ class DetachTests(PlainStreams):
 
     def test_unsent(self) -> None:
         """It would be lost."""
-        self.fill()
+        fill(self.stream)
         self.assertRaises(AssertionError, self.stream.detach)
         self.assertTrue(self.stream.is_open)
 

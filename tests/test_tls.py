@@ -25,7 +25,7 @@ from fipsrelay.wire.streams import READ_ROUNDS, Buffers
 from fipsrelay.wire.tls import TlsStream
 from tests.doubles import Reactor, Recorder
 from tests.folders import Folders
-from tests.test_streams import BUFFER, TIMEOUT, reset, small_server, wait_delivery
+from tests.test_streams import BUFFER, TIMEOUT, fill, reset, small_server, wait_delivery
 
 HOST = "intake.example"
 RECORD = 16384
@@ -165,17 +165,6 @@ class TlsStreams(Folders):
         while select.select([self.stream.socket], [], [], 0)[0]:
             self.stream.doRead()
         self.stream.user = self.user
-
-    def fill(self) -> bytes:
-        """Write until the kernel takes no more; returns what was written."""
-        written = b""
-        piece = bytearray(range(256)) * 1024
-        for _ in range(1000):
-            written += piece
-            if not self.stream.write(memoryview(piece)):
-                piece[:] = bytes(len(piece))  # as the read buffer, it means something else after the callback
-                return written
-        raise AssertionError("the kernel takes everything")
 
 
 class HandshakeTests(TlsStreams):
@@ -448,7 +437,7 @@ class WriteTests(TlsStreams):
 
     def test_large(self) -> None:
         """In order, whatever the kernel refuses and is written meanwhile; the drain is said once."""
-        written = self.fill() + b"onetwo"
+        written = fill(self.stream) + b"onetwo"
         self.assertGreater(self.stream.unsent, 0)
         self.assertFalse(self.stream.write(b"one"))
         self.assertFalse(self.stream.write(memoryview(b"two")))
@@ -467,14 +456,14 @@ class WriteTests(TlsStreams):
         for change in (TlsStream.resume, TlsStream.pause):
             self.setUp()
             change(self.stream)
-            self.fill()
+            fill(self.stream)
             reset(self.peer.raw)
             self.reactor.run(lambda: self.user.events)
             self.assertEqual((self.user.events, self.stream.unsent), (["lost"], 0))
 
     def test_peer_goes_after_its_end(self) -> None:
         """As the reactor hears of it, again and again until somebody heeds it."""
-        self.fill()
+        fill(self.stream)
         self.peer.connection.shutdown()
         self.reactor.run(lambda: self.user.events)
         reset(self.peer.raw)
@@ -485,7 +474,7 @@ class WriteTests(TlsStreams):
         self.assertEqual((self.user.events, self.stream.is_open), (["eof", "lost"], False))
 
     def test_more_behind_what_is_unsent(self) -> None:
-        written = self.fill() + b"headbody"
+        written = fill(self.stream) + b"headbody"
         self.assertFalse(self.stream.write(b"head", more=True))
         self.assertFalse(self.stream.write(b"body"))
         self.reactor.run(lambda: len(self.peer.data) >= len(written), self.peer.read)
@@ -493,7 +482,7 @@ class WriteTests(TlsStreams):
 
     def test_close_with_unsent(self) -> None:
         """What is cut looks cut, and nobody else hears of it."""
-        written = self.fill()
+        written = fill(self.stream)
         self.stream.close()
         self.reactor.run(lambda: self.peer.end, self.peer.read)
         self.assertEqual(self.peer.end, "eof")
@@ -512,7 +501,7 @@ class WriteTests(TlsStreams):
         self.server_context = self.serving(SSL.TLS1_2_VERSION)
         self.stream, self.peer = self.pair()
         self.shake_hands()
-        written = self.fill()
+        written = fill(self.stream)
         self.peer.connection.renegotiate()
         self.peer.shake()
         self.reactor.run(lambda: self.peer.end, self.peer.read)
@@ -521,7 +510,7 @@ class WriteTests(TlsStreams):
 
     def test_key_update(self) -> None:
         """Its answer is due while something is unsent, and must not get between the records that are."""
-        written = self.fill()
+        written = fill(self.stream)
         request_key_update(self.peer.connection)
         self.peer.shake()
         self.peer.send(b"after")
@@ -553,7 +542,7 @@ class WriteTests(TlsStreams):
             self.assertTrue(peer.data == whole)
 
     def test_both_ways_at_once(self) -> None:
-        written = self.fill()
+        written = fill(self.stream)
         sent = bytes(range(256)) * 4000
         push = self.peer.push(sent)
 
@@ -567,7 +556,7 @@ class WriteTests(TlsStreams):
 
     def test_empty(self) -> None:
         self.assertTrue(self.stream.write(b""))
-        self.fill()
+        fill(self.stream)
         self.assertFalse(self.stream.write(b""))
 
     def test_peer_is_gone(self) -> None:
@@ -587,7 +576,7 @@ class WriteTests(TlsStreams):
         self.reactor.run(lambda: self.user.data == b"answer")
 
     def test_write_eof_after_unsent(self) -> None:
-        written = self.fill()
+        written = fill(self.stream)
         self.stream.write_eof()
         self.reactor.run(lambda: self.peer.end, self.peer.read)
         self.assertEqual(self.peer.end, "close_notify")
@@ -636,7 +625,7 @@ class WriteTests(TlsStreams):
                 elif event == "lost":
                     reset(self.peer.raw)
                 else:
-                    self.fill()
+                    fill(self.stream)
                 self.reactor.run(lambda: self.user.events, self.peer.read if event == "drained" else lambda: None)
                 self.reactor.turn()
                 self.assertEqual((self.user.events, self.stream.is_open), ([event], False), (end, event))
