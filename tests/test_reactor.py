@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from typing import Any
 
@@ -15,6 +16,19 @@ from fipsrelay.wire.reactor import RelayReactor, deliver
 from fipsrelay.wire.streams import Buffers, PlainStream
 from tests.doubles import Recorder
 from tests.test_streams import reset, tcp_pair
+
+
+def relay_reactor(at_end: Callable[..., object]) -> RelayReactor:
+    """A reactor of the test's own.
+
+    Args:
+        at_end: the test's ``addCleanup``.
+    """
+    reactor = RelayReactor()
+    at_end(reactor._poller.close)
+    for waker in reactor._internalReaders:
+        at_end(waker.connectionLost, None)
+    return reactor
 
 
 class Calls:
@@ -63,10 +77,7 @@ class DeliverTests(SynchronousTestCase):
 
 class ReactorTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.reactor = RelayReactor()
-        self.addCleanup(self.reactor._poller.close)
-        for waker in self.reactor._internalReaders:
-            self.addCleanup(waker.connectionLost, None)
+        self.reactor = relay_reactor(self.addCleanup)
 
     def stream(self, user: Recorder) -> tuple[PlainStream, socket.socket]:
         ours, theirs = socket.socketpair()

@@ -16,9 +16,9 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from fipsrelay.wire.reactor import RelayReactor
 from fipsrelay.wire.streams import READ_ROUNDS, Buffers, PlainStream, Stream
 from tests.doubles import Reactor, Recorder
+from tests.test_reactor import relay_reactor
 
 TIMEOUT = 10.0
 BUFFER = 65536
@@ -450,10 +450,7 @@ class ConnectingTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """The reason is the kernel's, also where epoll tells of an error and a hang-up, or a stock reactor of one."""
-        polling, epolling = Reactor(), RelayReactor()
-        self.addCleanup(epolling._poller.close)
-        for waker in epolling._internalReaders:
-            self.addCleanup(waker.connectionLost, None)
+        polling, epolling = Reactor(), relay_reactor(self.addCleanup)
         written = [self.write(polling), self.write(epolling), self.write(Reactor())]
         self.listener.close()
         polling.run(lambda: written[0][1].events)

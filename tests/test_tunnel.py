@@ -17,9 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from fipsrelay import __version__
 from fipsrelay.errors import MessageError
 from fipsrelay.upstream.tunnel import Tunnel, authorization
-from fipsrelay.wire.reactor import RelayReactor
 from fipsrelay.wire.streams import Buffers
 from tests.doubles import Reactor
+from tests.test_reactor import relay_reactor
 from tests.test_streams import TIMEOUT, connecting, full_server, receive, reset
 
 TARGET = b"intake.example:443"
@@ -269,10 +269,7 @@ class RefusedTests(Tunnels):
     def test_early(self) -> None:
         """A proxy may say no without reading all of the request, and close; a yes would be to something else."""
         for head in (DENIED, OK):
-            reactor = RelayReactor()
-            self.addCleanup(reactor._poller.close)
-            for waker in reactor._internalReaders:
-                self.addCleanup(waker.connectionLost, None)
+            reactor = relay_reactor(self.addCleanup)
             self.user = User()
             self.make(connecting(self.listener), bytes(10_000_000), reactor).start()
             proxy = self.accept()
