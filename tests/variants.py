@@ -235,7 +235,7 @@ _LINE_ENDS: dict[str, bytes] = {
     "head that ends with LF CRLF": b"POST /v HTTP/1.1\r\nHost: a\n\r\n" + SMUGGLED,
     "head that ends with CRLF CR": b"POST /v HTTP/1.1\r\nHost: a\r\n\r" + SMUGGLED,
     "head that ends with CR CR": b"POST /v HTTP/1.1\r\nHost: a\r\r" + SMUGGLED,
-    "head that ends with CRLF CR LF CR": b"POST /v HTTP/1.1\r\nHost: a\r\n\r\r\n" + SMUGGLED,
+    "head that ends with CRLF CR CRLF": b"POST /v HTTP/1.1\r\nHost: a\r\n\r\r\n" + SMUGGLED,
     "head that ends with CRLF space CRLF": b"POST /v HTTP/1.1\r\nHost: a\r\n \r\n" + SMUGGLED,
     "head that ends in a value": b"POST /v HTTP/1.1\r\nHost: a\r\nX: ",
     "head that ends in the first line": b"POST /v",
