@@ -40,12 +40,12 @@ class VisitTests(Attempts):
 
     def test_refused(self) -> None:
         """Each by itself: one address is not there, the other one's certificate is for another name."""
-        good, bad = self.visit("127.0.0.1", "127.0.0.9", host="other.example")
-        assert good.error is not None
-        assert bad.error is not None
-        self.assertEqual((good.error.code, bad.error.code), ("identity", "connect-refused"))
-        self.assertEqual((good.facts is None, good.connected is None), (False, False))
-        self.assertEqual((bad.facts, bad.connected), (None, None))
+        misnamed, absent = self.visit("127.0.0.1", "127.0.0.9", host="other.example")
+        assert misnamed.error is not None
+        assert absent.error is not None
+        self.assertEqual((misnamed.error.code, absent.error.code), ("identity", "connect-refused"))
+        self.assertEqual((misnamed.facts is None, misnamed.connected is None), (False, False))
+        self.assertEqual((absent.facts, absent.connected), (None, None))
         self.assert_nothing_left()
 
     def test_no_address(self) -> None:
