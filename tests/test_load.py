@@ -159,10 +159,10 @@ class ProblemTests(SynchronousTestCase):
         self.assertEqual([problem.path for problem in error.problems], ["[0].a", ""])
 
     @settings(derandomize=True, database=None, deadline=None)
-    @given(st.dictionaries(st.sampled_from(SECTIONS), JUNK))
-    def test_any_document(self, document: dict[str, Any]) -> None:
+    @given(st.dictionaries(st.sampled_from(SECTIONS), st.just({}) | JUNK, max_size=8), st.booleans())
+    def test_any_document(self, document: dict[str, Any], on_preset: bool) -> None:
         """A document of any shape is refused in lines that fit a log, or it is right; nothing else may come out."""
-        text = yaml.safe_dump(document)
+        text = yaml.safe_dump({**document, "preset": "datadog"} if on_preset else document)
         try:
             config = load_text(text, "f.yaml")
         except ConfigError as error:
