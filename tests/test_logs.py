@@ -67,8 +67,15 @@ class FormatTests(Folders):
         self.assertIn("ValueError: no ***", found["traceback"])
 
     def test_own_fields_do_not_hide_the_common_ones(self) -> None:
-        found = json.loads(logs.as_json(event(text="x", level_=1, logger="other", time_=2)))
-        self.assertEqual((found["message"], found["level"], found["logger"]), ("x", "warn", "fipsrelay.test"))
+        made = event(text="x")
+        made |= {"time": 1, "level": 2, "logger": "other", "message": "y"}
+        wanted = {
+            "time": "2027-01-15T08:00:00.250+00:00",
+            "level": "warn",
+            "logger": "fipsrelay.test",
+            "message": "x",
+        }
+        self.assertEqual(json.loads(logs.as_json(made)), wanted)
 
     def test_journal(self) -> None:
         """Values with newlines go by their length."""
