@@ -103,6 +103,7 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual(fips["activate"], "1")
         self.assertEqual(fips["security-checks"], "1")
         self.assertEqual(fips["conditional-errors"], "1")
+        self.assertEqual(fips["tls1-prf-ems-check"], "1")
         self.assertNotIn("install-status", fips)
 
     def test_properties(self) -> None:
