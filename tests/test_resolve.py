@@ -138,7 +138,7 @@ class NameServer(DNSServerFactory):
 
     async def refuse_streams(self) -> None:
         """Serve UDP only."""
-        await self._ports.pop(0).stopListening()
+        await self._ports.pop(-2).stopListening()  # before it are those for which there was no port for UDP
 
     async def stop(self) -> None:
         for port in self._ports:
