@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+from typing import Any
 
 import attrs
 from twisted.logger import capturedLogs
@@ -57,17 +59,25 @@ class BindTests(SynchronousTestCase):
             sock.close()
         self.bind(attrs.evolve(wanted, listen=attrs.evolve(wanted.listen, addresses=("127.0.0.1", "127.0.0.2"))))
 
+    def test_ipv6(self) -> None:
+        """Where this host has it."""
+        for addresses in (("127.0.0.1", "::1"), ("::1",)) if sockets._has_address("::1") else ():
+            self.assertEqual({len(each) for each in self.bind(config(*addresses)).values()}, {len(addresses)})
+
     def test_a_host_without_ipv6(self) -> None:
         """Its Agent on 127.0.0.1 is served all the same, unless there is nothing but ::1."""
-        both = config("127.0.0.1", "::1")
-        if sockets._has_address("::1"):
-            self.assertEqual({len(each) for each in self.bind(both).values()}, {2})
-            self.assertEqual({len(each) for each in self.bind(config("::1")).values()}, {1})
-        else:
-            with capturedLogs() as logs:
-                self.assertEqual({len(each) for each in self.bind(both).values()}, {1})
-            self.assertEqual([event["address"] for event in logs], ["::1"])
-            self.assertRaises(PortsError, sockets.bind, config("::1"))
+        create_server = socket.create_server
+
+        def without_ipv6(address: tuple[str, int], **more: Any) -> socket.socket:
+            if address[0] == "::1":
+                raise OSError(errno.EADDRNOTAVAIL, "")
+            return create_server(address, **more)
+
+        self.patch(socket, "create_server", without_ipv6)
+        with capturedLogs() as logs:
+            self.assertEqual({len(each) for each in self.bind(config("127.0.0.1", "::1")).values()}, {1})
+        self.assertEqual([event["address"] for event in logs], ["::1"])
+        self.assertRaises(PortsError, sockets.bind, config("::1"))
 
 
 class HandedTests(SynchronousTestCase):
