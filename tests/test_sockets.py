@@ -17,13 +17,16 @@ from fipsrelay.relay import sockets
 from tests.test_service import config
 
 
-class BindTests(SynchronousTestCase):
-    def bind(self, wanted: Config) -> sockets.Sockets:
-        bound = sockets.bind(wanted)
+class Binds(SynchronousTestCase):
+    def bind(self, wanted: Config, handed: sockets.Sockets | None = None) -> sockets.Sockets:
+        """What is bound, to be closed in the end."""
+        bound = sockets.bind(wanted, handed or {})
         for sock in (sock for each in bound.values() for sock in each):
             self.addCleanup(sock.close)
         return bound
 
+
+class BindTests(Binds):
     def test_all(self) -> None:
         wanted = config("127.0.0.1", "127.0.0.2")
         bound = self.bind(wanted)
@@ -80,7 +83,7 @@ class BindTests(SynchronousTestCase):
         self.assertRaises(PortsError, sockets.bind, config("::1"))
 
 
-class HandedTests(SynchronousTestCase):
+class HandedTests(Binds):
     def listener(self, port: int, address: str = "127.0.0.1") -> socket.socket:
         made = socket.create_server((address, port))
         self.addCleanup(made.close)
@@ -97,9 +100,7 @@ class HandedTests(SynchronousTestCase):
         """What is handed over is used; the rest is bound."""
         wanted = config("127.0.0.1", "127.0.0.2")
         held = self.listener(wanted.intakes["web"].port)
-        bound = sockets.bind(wanted, {"web": [held]})
-        for sock in (sock for each in bound.values() for sock in each):
-            self.addCleanup(sock.close)
+        bound = self.bind(wanted, {"web": [held]})
         self.assertEqual(bound["web"], [held])
         self.assertEqual({name: len(each) for name, each in bound.items()}, {sockets.PAGE: 2, "web": 1, "logs": 2})
 
@@ -157,9 +158,7 @@ class HandedTests(SynchronousTestCase):
         wanted = config()
         wanted = attrs.evolve(wanted, listen=attrs.evolve(wanted.listen, allow_remote_plaintext=True))
         held = self.listener(wanted.intakes["web"].port, "0.0.0.0")
-        bound = sockets.bind(wanted, {"web": [held]})
-        for sock in (sock for each in bound.values() for sock in each):
-            self.addCleanup(sock.close)
+        bound = self.bind(wanted, {"web": [held]})
         self.assertEqual(bound["web"], [held])
 
     def test_of_another_process(self) -> None:
