@@ -88,8 +88,12 @@ class TreeTests(SynchronousTestCase):
         self.addCleanup(self.close)
 
     def close(self) -> None:
-        for reader in list(self.reactor.readers):
-            reader.connectionLost(None) if isinstance(reader, IntakePort) else reader.abort()
+        """What is open, be it a port that does not accept just now, or a check that still connects."""
+        ports: set[Any] = {*self.relay._room.ports}
+        for port in ports:
+            port.connectionLost(None)
+        for stream in (self.reactor.readers | self.reactor.writers) - ports:
+            stream.abort()
 
     def connect(self, name: str = "web") -> socket.socket:
         """An agent that has been accepted."""
