@@ -156,8 +156,9 @@ class ReactorTests(SynchronousTestCase):
         peer.sendall(b"last words")
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
-        for _ in range(3):
-            self.reactor.doPoll(1)
+        for _ in range(100):
+            if "lost" not in user.events:
+                self.reactor.doPoll(0.1)
         self.assertEqual((user.data, user.events), (b"last words", ["data", "lost"]))
 
     def test_reset_after_the_end(self) -> None:
