@@ -9,7 +9,7 @@ import re
 import resource
 import ssl
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -162,15 +162,9 @@ class CrowdStage(Stage):
         # The processes that are started from here have it from this one.
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[1], DESCRIPTORS), limits[1]))
 
-    def row(self, name: str = "web") -> Sequence[str]:
-        """An intake's row of the statistics page, without its name."""
-        match = re.search(rf"^{name} +(.*)$", self.page(), re.MULTILINE)
-        assert match is not None
-        return re.split(" {2,}", match[1])
-
     def open_connections(self) -> int:
         """Agent connections that the relay counts as open."""
-        return int(self.row()[0])
+        return int(self.row("web")[0])
 
     def descriptors(self) -> int:
         """Of the relay."""

@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import select
 import socket
 import ssl
@@ -274,6 +275,12 @@ class Stage(SynchronousTestCase):
         text = connection.getresponse().read().decode()
         connection.close()
         return text
+
+    def row(self, name: str) -> list[str]:
+        """An intake's row of the statistics page, without its name."""
+        match = re.search(rf"^{name} +(.*)$", self.page(), re.MULTILINE)
+        assert match is not None
+        return re.split(" {2,}", match[1])
 
 
 class PresetStage(Stage):

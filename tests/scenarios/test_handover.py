@@ -90,7 +90,7 @@ class HandoverTests(Stage):
         relay = self.start()
         under_way = self.connect(self.http_port)
         under_way.sendall(GET[:10])
-        self.wait_until(lambda: " 10 " in self.page() or "200" in self.page(), "half a request")
+        self.wait_until(lambda: self.row("web")[2] == "10", "half a request")
         successor = self.start()
         relay.terminate()
         relay.wait_for("Received SIGTERM")

@@ -81,7 +81,7 @@ class NotifyTests(Stage):
         self.assertEqual(self.heard[0], f"READY=1\nSTATUS=ready: 0 {line}")
         agent = self.connect(self.http_port)
         agent.sendall(GET[:10])
-        self.wait_until(lambda: "200" in self.page() or " 10 " in self.page(), "half a request")
+        self.wait_until(lambda: self.row("web")[2] == "10", "half a request")
         relay.terminate()
         self.wait_until(lambda: any("STOPPING=1" in each for each in self.heard), "STOPPING=1")
         self.assertNotIn("WATCHDOG", "".join(self.heard))
