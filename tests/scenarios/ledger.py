@@ -43,7 +43,7 @@ class Ledger:
         self._entries = 0
 
     def enter(self, body: bytes) -> bool:
-        """One write, which outlives the process; False when the body is not a payload as it was sent."""
+        """One write, which outlives the process; False, or ValueError, when the body is no payload as it was sent."""
         number, size = map(int, body.partition(b"\n")[0].split())
         if body != payload(number, size):
             return False
@@ -59,9 +59,12 @@ def serve(context: ssl.SSLContext, raw: socket.socket, ledger: Ledger) -> None:
     with contextlib.suppress(OSError, EOFError), context.wrap_socket(raw, server_side=True) as connection:
         file = connection.makefile("rb")
         while head := read_head(file):
-            answer = ACCEPTED if ledger.enter(read_body(file, head)) else DAMAGED
+            try:
+                is_good = ledger.enter(read_body(file, head))
+            except ValueError:
+                is_good = False
             time.sleep(THOUGHT)
-            connection.sendall(answer)
+            connection.sendall(ACCEPTED if is_good else DAMAGED)
 
 
 def read_head(file: BinaryIO) -> bytes:
@@ -73,7 +76,7 @@ def read_head(file: BinaryIO) -> bytes:
 
 
 def read_body(file: BinaryIO, head: bytes) -> bytes:
-    """Raises EOFError when the connection ends before it."""
+    """Raises EOFError when the connection ends before it, and ValueError when a chunk's size is none."""
     length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
     if length:
         return read_exactly(file, int(length[1]))
