@@ -64,9 +64,9 @@ class Books:
             self.report["uploads"].append([play.client, play.number])
             self.report["overtaken"] += not seen
 
-    def damage(self, error: Damage) -> None:
+    def damage(self, error: Exception) -> None:
         with self._lock:
-            self.report["damage"].append(str(error))
+            self.report["damage"].append(repr(error))
 
 
 class Upload:
@@ -341,7 +341,7 @@ class Server:
         with contextlib.suppress(OSError, EOFError), self._handshake(raw) as connection:
             try:
                 Conversation(connection, self._books).run()
-            except Damage as error:
+            except (Damage, KeyError, ValueError) as error:  # the last two: a head or a chunk that cannot be read
                 self._books.damage(error)
 
     def _handshake(self, raw: socket.socket) -> ssl.SSLSocket:
