@@ -32,6 +32,15 @@ class Paced(Congested):
     congestion = "bbr"
 
 
+class AskedTests(Paced):
+    def test_asked(self) -> None:
+        """Otherwise the other tests here would repeat those that they are made of."""
+        peer = self.start_played_peer()
+        relay = self.start_relay(peer.port)
+        self.answered(peer)
+        relay.wait_for("asked for the congestion control, which is bbr")
+
+
 class BridgeTests(Congested, test_bridge.BridgeTests):
     pass
 
