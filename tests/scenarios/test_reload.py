@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from fipsrelay.demo import certificates
@@ -18,6 +20,7 @@ from tests.scenarios.daemons import daemon
 from tests.scenarios.stage import GET, HOST, TIMEOUT, Stage, TlsPeer, read_exactly, read_head
 
 RELOADS = 50
+SWAPS = 11
 
 
 class Reloads(Stage):
@@ -62,6 +65,43 @@ class Reloads(Stage):
         self.assertEqual(failed, int(bool(problem)), self.relay.output)
         self.assertIn(problem, after["reloads"]["problem"] or "")
         return after
+
+    @contextlib.contextmanager
+    def load(self, *clients: tuple[int, bool]) -> Iterator[list[set[bytes]]]:
+        """Clients by port, and whether they keep their connection, who ask again and again; none of them may fail.
+
+        Yields:
+            What each has been answered.
+        """
+        over = threading.Event()
+        found: list[set[bytes]] = [set() for _ in clients]
+        failures: list[BaseException] = []
+
+        def ask(port: int, keep: bool, answers: set[bytes]) -> None:
+            try:
+                agent = self.connect(port)
+                while not over.is_set():
+                    answers.add(self.ask(agent))
+                    if not keep:
+                        agent.close()
+                        agent = self.connect(port)
+                agent.close()
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [
+            threading.Thread(target=ask, args=(*client, answers))
+            for client, answers in zip(clients, found, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield found
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join(TIMEOUT)
+        self.assertEqual(failures, [])
 
 
 class ReloadTests(Reloads):
@@ -163,14 +203,14 @@ class ReloadTests(Reloads):
         """Two intakes swap their ports, and one of them its name: nobody is refused in between."""
         web, raw = self.settings["intakes"]["web"], self.settings["intakes"]["raw"]
         swapped = {"web": {**web, "port": self.tcp_port}, "new": {**raw, "port": self.http_port}}
-        waiting = [self.connect(self.http_port) for _ in range(3)]
-        self.reload({**self.settings, "intakes": swapped})
+        with self.load((self.http_port, False), (self.tcp_port, False)) as found:
+            for number in range(SWAPS):
+                after = self.reload({**self.settings, "intakes": swapped} if number % 2 == 0 else self.settings)
+        self.assertEqual(found, [{b"one"}] * 2)
+        places = [(intake["name"], intake["port"]) for intake in after["intakes"]]
+        self.assertEqual(places, [("web", self.tcp_port), ("new", self.http_port)])
         self.assertEqual(self.ask(self.connect(self.tcp_port)), b"one")
-        raw_agent = self.connect(self.http_port)
-        raw_agent.sendall(GET)
-        self.assertEqual(read_head(raw_agent)[:12], b"HTTP/1.1 200")
-        for agent in waiting:
-            agent.close()
+        self.assertEqual(self.ask(self.connect(self.http_port)), b"one")
 
     def test_refused(self) -> None:
         """Whatever is wrong, the relay goes on as before, and says why."""
@@ -260,35 +300,10 @@ class UnderLoadTests(Reloads):
         [(name, upstream)] = self.settings["upstreams"].items()
         others = {**self.settings["intakes"], "spare": {"port": spare, "upstream": name}}
         changed = {**self.settings, "upstreams": {name: {**upstream, "port": self.two.port}}, "intakes": others}
-        over = threading.Event()
-        found: list[list[bytes]] = [[] for _ in range(4)]
-        failures: list[BaseException] = []
-
-        def load(answers: list[bytes], keep: bool) -> None:
-            try:
-                agent = self.connect(self.http_port)
-                while not over.is_set():
-                    answers.append(self.ask(agent))
-                    if not keep:
-                        agent.close()
-                        agent = self.connect(self.http_port)
-                agent.close()
-            except BaseException as error:
-                failures.append(error)
-
-        clients = [threading.Thread(target=load, args=(found[n], n % 2 == 0)) for n in range(4)]
-        for client in clients:
-            client.start()
-        try:
+        with self.load(*((self.http_port, keep) for keep in (True, False, True, False))) as found:
             for number in range(RELOADS):
                 self.reload(changed if number % 2 == 0 else self.settings)
-        finally:
-            over.set()
-            for client in clients:
-                client.join(TIMEOUT)
-        self.assertEqual(failures, [])
-        for answers in found:
-            self.assertEqual(set(answers), {b"one", b"two"})
+        self.assertEqual(found, [{b"one", b"two"}] * 4)
         status = self.status()
         self.assertEqual((status["reloads"]["succeeded"], status["intakes"][0]["errors"]), (RELOADS, {}))
         self.assertLess(len(os.listdir(f"/proc/{relay.pid}/fd")), 60)
