@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from fipsrelay import __version__
 from fipsrelay.demo.peer import executable
-from tests.scenarios.stage import EMPTY, GET, TIMEOUT, Stage, read_head
+from tests.scenarios.stage import EMPTY, GET, TIMEOUT, Stage, read_head, running
 from tests.test_status import SCHEMA
 
 
@@ -72,8 +72,9 @@ class CommandTests(Stage):
 
     def test_somebody_else(self) -> None:
         with socket.create_server(("127.0.0.1", self.page_port)) as listener:
+            listener.settimeout(TIMEOUT)
             command = [self.program, "status", "-c", self.config]
-            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            with running(command, stderr=subprocess.PIPE, text=True) as process:
                 stranger, _ = listener.accept()
                 with stranger:
                     stranger.recv(4096)
@@ -93,7 +94,7 @@ class CommandTests(Stage):
         ours, theirs = pty.openpty()
         self.addCleanup(os.close, ours)
         environ = {**os.environ, "COLUMNS": "40", "LINES": "10"}
-        with subprocess.Popen([self.program, "top", "-c", self.config], stdout=theirs, env=environ) as process:
+        with running([self.program, "top", "-c", self.config], stdout=theirs, env=environ) as process:
             os.close(theirs)
             shown = b""
             while shown.count(b"\x1b[H\x1b[2J") < 3:
@@ -107,9 +108,8 @@ class CommandTests(Stage):
 
     def test_run(self) -> None:
         """The same as ``twistd -n``: it relays, and SIGTERM ends it in order."""
-        with subprocess.Popen(
-            [self.program, "run", "-c", self.config], stdout=subprocess.PIPE, text=True, cwd=self.folder
-        ) as process:
+        command = [self.program, "run", "-c", self.config]
+        with running(command, stdout=subprocess.PIPE, text=True, cwd=self.folder) as process:
             assert process.stdout is not None
             self.assertTrue(any("fipsrelay is ready" in line for line in process.stdout))
             agent, _ = self.answered(self.peer)

@@ -26,7 +26,7 @@ from tests.scenarios.servers import (
     sign_with_sha1,
     suites_of_tls_1_3,
 )
-from tests.scenarios.stage import HOST, Stage, TlsPeer
+from tests.scenarios.stage import HOST, Stage, TlsPeer, running
 
 KEY = "0123456789abcdef0123456789abcdef"
 EVERYTHING = (
@@ -188,10 +188,11 @@ class Handshakes(Stage):
         """A client that takes everything gets its payload through: the server is good enough to be refused."""
         command = ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{server.peer.port}", *EVERYTHING]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(command, bufsize=0, **streams) as client:  # type: ignore[call-overload]
+        with running(command, bufsize=0, **streams) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
             client.stdin.write(PAYLOAD)
             self.assertEqual(client.stdout.read(len(ANSWER)), ANSWER, server.name)
-            client.terminate()
         self.assertEqual(server.seen, PAYLOAD, server.name)
         server.seen.clear()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 
 from fipsrelay.demo.peer import RelayProcess, executable
 from tests.folders import short_folder
-from tests.scenarios.stage import EMPTY, GET, HOST, TIMEOUT, Stage, read_head
+from tests.scenarios.stage import EMPTY, GET, HOST, TIMEOUT, Stage, read_head, running
 
 # As a manager does it: descriptors from 3 on, and the process's own id in the environment.
 HAND_OVER = """
@@ -205,16 +204,13 @@ class ActivationTests(Stage):
         config = self.write_config(self.settings)
         command = ["systemd-socket-activate", f"--listen=127.0.0.1:{self.http_port}", "--fdname=web"]
         service = [str(executable("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", str(config)]
-        with subprocess.Popen(
-            [*command, *service], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
-            try:
-                assert process.stdout is not None
-                next(line for line in process.stdout if re.search("Listening on", line))
-                agent = self.asked(lambda: self.connect(self.http_port))
-                self.assertEqual(read_head(agent), EMPTY)
-                agent.close()
-            finally:
-                process.terminate()
-                output, _ = process.communicate(timeout=TIMEOUT)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with running([*command, *service], cwd=self.folder, **streams) as process:
+            assert process.stdout is not None
+            next(line for line in process.stdout if "Listening on" in line)
+            agent = self.asked(lambda: self.connect(self.http_port))
+            self.assertEqual(read_head(agent), EMPTY)
+            agent.close()
+            process.terminate()
+            output, _ = process.communicate(timeout=TIMEOUT)
             self.assertEqual(process.returncode, 0, output)

@@ -17,6 +17,7 @@ from pathlib import Path
 from fipsrelay.crypto import library
 from fipsrelay.demo.peer import executable
 from tests.scenarios.program import TIMEOUT, Program
+from tests.scenarios.stage import running
 
 PORT_TAKEN = "cannot bind socket (Address already in use)"
 TAC = """
@@ -171,8 +172,7 @@ class RunTests(Scripts):
         config = self.listening_config()
         for number in (signal.SIGTERM, signal.SIGINT):
             words = [str(executable("twistd")), "-n", "--pidfile=", "fipsrelay", "-c", config]
-            with subprocess.Popen(words, cwd=self.folder, stdout=subprocess.PIPE, text=True) as process:
-                self.addCleanup(process.kill)
+            with running(words, cwd=self.folder, stdout=subprocess.PIPE, text=True) as process:
                 assert process.stdout is not None
                 lines = list(iter_until(process.stdout, "fipsrelay is ready"))
                 self.wait_for_page()
