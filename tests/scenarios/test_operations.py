@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import ssl
 import subprocess
 import time
-from pathlib import Path
 
 from fipsrelay.demo.peer import RelayProcess, executable
+from tests.scenarios.daemons import daemon
 from tests.scenarios.stage import EMPTY, GET, TIMEOUT, PlayedPeer, Stage, read_all, read_head
 
 LAST = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -100,19 +99,15 @@ class StopTests(Stage):
 class StartTests(Stage):
     """``twistd fipsrelay``, in the foreground and as a daemon."""
 
-    def twistd(self, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def twistd(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run it up to its exit, which for a daemon is its parent's."""
         command = [str(executable("twistd")), *words]
-        where = folder or self.folder
-        return subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-
-    def daemon(self, config: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-        pid, log = self.folder / "relay.pid", self.folder / "relay.log"
-        return self.twistd(f"--pidfile={pid}", f"--logfile={log}", "fipsrelay", "-c", config, folder=folder)
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=TIMEOUT, check=False)
 
     def both(self, config: str) -> list[subprocess.CompletedProcess[str]]:
         """A start that fails, in the foreground and as a daemon: both fail before the fork."""
-        done = [self.twistd("-n", "--pidfile=", "fipsrelay", "-c", config), self.daemon(config)]
+        ways = ("-n", "--pidfile="), ("--pidfile=relay.pid", "--logfile=relay.log")
+        done = [self.twistd(*way, "fipsrelay", "-c", config) for way in ways]
         self.assertFalse((self.folder / "relay.pid").exists())
         return done
 
@@ -157,20 +152,9 @@ class StartTests(Stage):
         config = self.write_config(self.document(peer.port))
         elsewhere = self.folder / "elsewhere"
         elsewhere.mkdir()
-        done = self.daemon(os.path.join("..", config.name), elsewhere)
-        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
-        pid_file = self.folder / "relay.pid"
-        process = os.pidfd_open(int(pid_file.read_text()))
-        self.addCleanup(os.close, process)
-        try:
+        with daemon(elsewhere, os.path.join("..", config.name)):
             self.answered(peer)
-            signal.pidfd_send_signal(process, signal.SIGTERM)
-            self.assertEqual(select.select([process], [], [], TIMEOUT)[0], [process])
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-        self.assertFalse(pid_file.exists())
-        self.assertIn("fipsrelay is ready: 2 intakes", (self.folder / "relay.log").read_text())
+        self.assertIn("fipsrelay is ready: 2 intakes", (elsewhere / "relay.log").read_text())
 
 
 class RunTests(Stage):

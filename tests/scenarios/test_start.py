@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
-import select
 import signal
 import socket
 import subprocess
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from fipsrelay.crypto import library
 from fipsrelay.demo.peer import executable
+from tests.scenarios.daemons import daemon
 from tests.scenarios.program import TIMEOUT, Program
 from tests.scenarios.stage import running
 
@@ -181,20 +180,10 @@ class RunTests(Scripts):
             self.assertEqual(status, 0, lines)
 
     def test_daemon_until_its_end(self) -> None:
-        words = ["--pidfile=relay.pid", "--logfile=relay.log", "fipsrelay", "-c", self.listening_config()]
-        done = self.twistd(*words)
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
-        pid = int((self.folder / "relay.pid").read_text())
-        ended = os.pidfd_open(pid)
-        self.addCleanup(os.close, ended)
-        try:
+        with daemon(self.folder, self.listening_config()) as pid:
             mapped = library.mapped(Path(f"/proc/{pid}/maps"))
             self.wait_for_page()
-        finally:
-            os.kill(pid, signal.SIGTERM)
         self.assertEqual({path for path in mapped if path.endswith("fips.so")}, {str(self.module)})
-        self.assertEqual(select.select([ended], [], [], TIMEOUT)[0], [ended])
-        self.assertFalse((self.folder / "relay.pid").exists())
 
 
 def iter_until(lines: Iterable[str], word: str) -> Iterator[str]:
