@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fipsrelay.crypto import library
-from fipsrelay.demo.peer import executable
+from fipsrelay.demo.peer import executable, free_ports
 from tests.scenarios.daemons import daemon
 from tests.scenarios.program import TIMEOUT, Program
 from tests.scenarios.stage import running
@@ -143,10 +141,8 @@ class RunTests(Scripts):
 
     def listening_config(self) -> str:
         """A configuration of one intake, on ports that are free."""
-        with contextlib.ExitStack() as held:
-            first, second = (held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2))
-            self.port = first.getsockname()[1]
-            intake = {"port": second.getsockname()[1], "protocol": "http", "upstream": "nobody"}
+        self.port, port = free_ports(2)
+        intake = {"port": port, "protocol": "http", "upstream": "nobody"}
         config = {
             **json.loads(Path(self.config()).read_text()),
             "listen": {"addresses": ["127.0.0.1"], "port_range_start": self.port},
