@@ -136,7 +136,7 @@ def read_answers(data: bytes, methods: Sequence[bytes]) -> tuple[list[tuple[int,
                 elif isinstance(event, h11.Data):
                     body += event.data
                 elif not isinstance(event, h11.InformationalResponse):
-                    return answers, "too few" if data or methods else ""
+                    return answers, "too few"
             answers.append((status, fields, body))
             if connection.their_state is h11.MUST_CLOSE:
                 break
@@ -224,7 +224,7 @@ class Careless:
     def requests(self) -> list[Message]:
         """All messages of a stream of requests."""
         messages: list[Message] = []
-        while (message := self._message(lambda first: True, b"")) is not None:
+        while (message := self._message(lambda first: True, until_close=False)) is not None:
             messages.append(message)
         return messages
 
@@ -239,17 +239,17 @@ class Careless:
                 return False
             return (not waiting or waiting.pop(0) != b"HEAD") and status not in (204, 304)
 
-        while (message := self._message(has_body, None)) is not None:
+        while (message := self._message(has_body, until_close=True)) is not None:
             messages.append(message)
         return messages
 
-    def _message(self, has_body: Callable[[bytes], bool], without_length: bytes | None) -> Message | None:
+    def _message(self, has_body: Callable[[bytes], bool], until_close: bool) -> Message | None:
         try:
-            return self._read(has_body, without_length)
+            return self._read(has_body, until_close)
         except EOFError:
             return None
 
-    def _read(self, has_body: Callable[[bytes], bool], without_length: bytes | None) -> Message:
+    def _read(self, has_body: Callable[[bytes], bool], until_close: bool) -> Message:
         first = b""
         while not first:
             start = self._position
@@ -274,7 +274,7 @@ class Careless:
             return Message(first, head, b"", b"")
         if coded and (self._coding_wins or length is None):
             return Message(first, head, *self._chunks())
-        if length is None and without_length is None:
+        if length is None and until_close:
             length = len(self._data) - self._position
         return Message(first, head, self._take(length or 0), b"")
 
