@@ -10,10 +10,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.modules import CACHE
-from tests.scenarios.stage import Stage, read_head
+from tests.scenarios.stage import EMPTY, Stage, read_head
 
 SCREENSHOTS = CACHE / "screenshots"
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 ARGUMENTS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"),
@@ -39,7 +38,7 @@ class PageTests(Stage):
     def answer(self, connection: ssl.SSLSocket) -> None:
         connection.settimeout(None)  # how long it is idle is the browser's affair
         while read_head(connection):
-            connection.sendall(OK)
+            connection.sendall(EMPTY)
 
     def open(self, width: int, height: int) -> None:
         self.browser.set_window_size(width, height)

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.scenarios.stage import HOST, TIMEOUT, Stage, read_all, read_exactly, read_head
+from tests.scenarios.stage import HOST, Stage, half_close, read_all, read_exactly, read_head
 
 FIN, RESET, NOTIFY, CUT = "FIN", "reset", "close_notify", "no close_notify"
 GET = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode()
@@ -33,14 +33,6 @@ def end(sock: socket.socket, how: str) -> None:
 
 def post(framing: bytes, body: bytes) -> bytes:
     return b"POST / HTTP/1.1\r\nHost: %b\r\n%b\r\n\r\n%b" % (HOST.encode(), framing, body)
-
-
-def say_end(sock: ssl.SSLSocket) -> None:
-    """Send close_notify, and do not wait for the other side's."""
-    sock.setblocking(False)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        sock.unwrap()
-    sock.settimeout(TIMEOUT)
 
 
 def rest(sock: socket.socket) -> tuple[bytes, str]:
@@ -424,7 +416,7 @@ class RawTests(Closing):
         agent, upstream = self.begin(b"hello", self.tcp_port)
         self.assertEqual(read_exactly(upstream, 5), b"hello")
         upstream.sendall(b"world")
-        say_end(upstream)
+        half_close(upstream)
         self.assertEqual(read_all(agent), b"world")
         agent.sendall(b"more")
         self.assertEqual(read_exactly(upstream, 4), b"more")

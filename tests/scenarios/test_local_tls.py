@@ -11,10 +11,10 @@ from typing import Any
 
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import RelayProcess, executable
+from tests.scenarios.servers import NO_EXTENDED_MASTER_SECRET
 from tests.scenarios.stage import HOST, TIMEOUT, Stage, half_close, read_all, read_exactly, read_head
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
-NO_EXTENDED_MASTER_SECRET = 1  # SSL_OP_NO_EXTENDED_MASTER_SECRET, which Python's ssl has no name for
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
