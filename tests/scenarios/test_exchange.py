@@ -33,14 +33,14 @@ class Played(Stage):
     """A relay and one upstream.
 
     Attributes:
-        relay, peer: the two.
+        peer: the upstream.
         host: what the upstream must find in Host.
     """
 
     def setUp(self) -> None:
         super().setUp()
         self.peer = self.start_played_peer()
-        self.relay = self.start_relay(self.peer.port)
+        self.start_relay(self.peer.port)
         self.host = f"{HOST}:{self.peer.port}".encode()
 
     def begin(self, request: bytes) -> tuple[socket.socket, ssl.SSLSocket]:
@@ -138,6 +138,8 @@ class PlaintextPortTests(Stage):
     """Agents with ``fips.https: true`` at ports that are plaintext."""
 
     def test_tls_clients(self) -> None:
+        """They see a TLS error, not a connection that closes."""
+
         def wait_for_the_end(connection: ssl.SSLSocket) -> None:
             self.assertEqual(read_all(connection), b"")
 
@@ -260,13 +262,6 @@ class HeadTests(Played):
                     self.assertEqual(len(read_head(upstream)), len(request) - len("localhost") + len(self.host))
                     self.assertEqual(self.pass_answer(upstream, agent, LAST), EMPTY)
         self.assertIn("head-too-large:2", self.page())
-
-    def test_tls_on_a_plaintext_port(self) -> None:
-        """The Agent's client sees a TLS error, not a connection that closes."""
-        with self.assertRaises(ssl.SSLError) as caught:
-            ssl.create_default_context().wrap_socket(self.connect(self.http_port), server_hostname="localhost")
-        self.assertIn("HANDSHAKE_FAILURE", str(caught.exception).upper().replace(" ", "_"))
-        self.assertIn("fips.https", self.relay.wait_for("tls-to-plaintext"))
 
 
 class ConnectionTests(Played):
