@@ -11,6 +11,7 @@ import json
 import os
 import re
 import select
+import signal
 import socket
 import ssl
 import subprocess
@@ -246,6 +247,17 @@ class Stage(SynchronousTestCase):
             if time.monotonic() > end:
                 self.fail(f"waited {TIMEOUT:.0f} s for {what}")
             time.sleep(0.01)  # others need the processor, too
+
+    @contextlib.contextmanager
+    def stopped(self, relay: RelayProcess) -> Iterator[None]:
+        """The relay sees nothing of what happens meanwhile, and then all of it at once."""
+        os.kill(relay.pid, signal.SIGSTOP)
+        try:
+            state = Path(f"/proc/{relay.pid}/stat")
+            self.wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "the relay to stop")
+            yield
+        finally:
+            os.kill(relay.pid, signal.SIGCONT)
 
     def connect(self, port: int) -> socket.socket:
         """An agent's plain connection, with a time limit."""

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import signal
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 
 from tests.scenarios.stage import HOST, Stage, half_close, read_all, read_exactly, read_head
 
@@ -107,17 +104,6 @@ class Closing(Stage):
         agent.close()
         upstream.close()
         self.assert_settled(what)
-
-    @contextlib.contextmanager
-    def stopped(self) -> Iterator[None]:
-        """The relay sees nothing of what happens meanwhile, and then all of it at once."""
-        os.kill(self.relay.pid, signal.SIGSTOP)
-        try:
-            state = Path(f"/proc/{self.relay.pid}/stat")
-            self.wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "the relay to stop")
-            yield
-        finally:
-            os.kill(self.relay.pid, signal.SIGCONT)
 
     def answer_in_pieces(self, agent: socket.socket, what: object) -> None:
         """The same agent's next request gets its own answer, with nothing of an earlier one."""
@@ -243,7 +229,7 @@ class UpstreamTests(Closing):
             read_head(upstream)
             upstream.sendall(OK)
             self.assert_outcome(agent, "200 OK", how)
-            with self.stopped():
+            with self.stopped(self.relay):
                 agent.sendall(GET)
                 end(upstream, how)
             fresh = self.peer.accept()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import ssl
 import subprocess
@@ -212,15 +211,13 @@ class RunTests(Stage):
 
     def test_limit_of_connections(self) -> None:
         """Those above it wait in the kernel's queue until one ends; the statistics page does not count."""
-        self.relay = self.start_relay(self.start_peer(answer_all).port, limits={"connections": 3})
-        # All come at once: the relay must not accept what it finds in its queue without counting.
-        os.kill(self.relay.pid, signal.SIGSTOP)
-        agents = [self.connect(self.http_port) for _ in range(8)]
-        for agent in agents:
-            agent.sendall(GET)
-        raw = self.connect(self.tcp_port)
-        raw.sendall(GET)
-        os.kill(self.relay.pid, signal.SIGCONT)
+        relay = self.start_relay(self.start_peer(answer_all).port, limits={"connections": 3})
+        with self.stopped(relay):  # the relay must not accept what it finds in its queue without counting
+            agents = [self.connect(self.http_port) for _ in range(8)]
+            for agent in agents:
+                agent.sendall(GET)
+            raw = self.connect(self.tcp_port)
+            raw.sendall(GET)
         served, waiting = agents[:3], agents[3:]
         for agent in served:
             self.assertEqual(read_head(agent), EMPTY)
