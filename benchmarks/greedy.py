@@ -73,11 +73,6 @@ class CrowdedRelay(Relay):
             raise BenchmarkError(f"the statistics page has changed:\n{page}")
         return int(agents[1]), int(upstream[1])
 
-    def memory(self) -> int:
-        """Resident bytes."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-
 
 @attrs.frozen
 class Crowd:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
-import re
 import resource
 import ssl
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import BinaryIO
 
 from fipsrelay.demo.peer import RelayProcess
@@ -147,7 +144,7 @@ class Client:
 
 
 class CrowdStage(Stage):
-    """The relay as its own figures and the kernel's show it; descriptors for thousands of connections.
+    """The relay as its own figures show it; descriptors for thousands of connections.
 
     Attributes:
         relay: set by the test.
@@ -165,14 +162,3 @@ class CrowdStage(Stage):
     def open_connections(self) -> int:
         """Agent connections that the relay counts as open."""
         return int(self.row("web")[0])
-
-    def descriptors(self) -> int:
-        """Of the relay."""
-        return len(os.listdir(f"/proc/{self.relay.pid}/fd"))
-
-    def memory(self, key: str = "VmRSS") -> int:
-        """Bytes of the relay's process: VmRSS is resident now, VmHWM was resident at most."""
-        status = Path(f"/proc/{self.relay.pid}/status").read_text()
-        match = re.search(rf"^{key}:\s+(\d+) kB$", status, re.MULTILINE)
-        assert match is not None
-        return int(match[1]) * 1024

@@ -14,7 +14,6 @@ import select
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -322,24 +321,6 @@ class PresetStage(Stage):
             **sections,
         }
         return self.run_relay(document)
-
-
-@contextlib.contextmanager
-def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """A program that is killed if it still runs at the end, or for longer than a test may read what it says.
-
-    Args:
-        command: of it.
-        options: of ``Popen``.
-    """
-    with subprocess.Popen(command, **options) as process:
-        limit = threading.Timer(3 * TIMEOUT, process.kill)
-        limit.start()
-        try:
-            yield process
-        finally:
-            limit.cancel()
-            process.kill()
 
 
 def free_range(count: int) -> int:

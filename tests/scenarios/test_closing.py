@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import socket
 import ssl
 import struct
 
+from tests.scenarios.processes import descriptors
 from tests.scenarios.stage import HOST, Stage, half_close, read_all, read_exactly, read_head
 
 FIN, RESET, NOTIFY, CUT = "FIN", "reset", "close_notify", "no close_notify"
@@ -66,8 +66,7 @@ class Closing(Stage):
         super().setUp()
         self.peer = self.start_played_peer()
         self.relay = self.start_relay(self.peer.port)
-        self.files = f"/proc/{self.relay.pid}/fd"
-        self.settled = len(os.listdir(self.files))
+        self.settled = descriptors(self.relay)
 
     def begin(self, request: bytes, port: int = 0) -> tuple[socket.socket, ssl.SSLSocket]:
         """An agent that has sent something, and the upstream connection that was made for it."""
@@ -91,7 +90,7 @@ class Closing(Stage):
     def assert_settled(self, what: object, left: int = 0) -> None:
         """Every connection is closed but for ``left``, the free ones of the pool."""
         wanted = self.settled + left
-        self.wait_until(lambda: len(os.listdir(self.files)) == wanted, f"{wanted} open files after {what}")
+        self.wait_until(lambda: descriptors(self.relay) == wanted, f"{wanted} open files after {what}")
 
     def assert_serves(self, what: object) -> None:
         """Nothing is left, and the next request gets its own answer, on a new connection."""

@@ -14,7 +14,8 @@ from jsonschema import Draft202012Validator
 
 from fipsrelay import __version__
 from fipsrelay.demo.peer import executable
-from tests.scenarios.stage import EMPTY, GET, TIMEOUT, Stage, read_head, running
+from tests.scenarios.processes import running
+from tests.scenarios.stage import EMPTY, GET, TIMEOUT, Stage, read_head
 from tests.test_status import SCHEMA
 
 

@@ -8,7 +8,7 @@ import resource
 import socket
 import ssl
 
-from fipsrelay.demo.peer import RelayProcess
+from tests.scenarios.processes import descriptors
 from tests.scenarios.stage import TIMEOUT, Stage, read_all, read_exactly, read_head
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -24,11 +24,6 @@ def answer_all(connection: ssl.SSLSocket) -> None:
         if head.startswith(b"POST"):
             read_exactly(connection, 5)
         connection.sendall(OK)
-
-
-def descriptors(relay: RelayProcess) -> int:
-    """How many the relay has open."""
-    return len(os.listdir(f"/proc/{relay.pid}/fd"))
 
 
 class FewTests(Stage):

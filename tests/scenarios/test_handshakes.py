@@ -14,6 +14,7 @@ from OpenSSL import SSL
 from fipsrelay.demo import certificates
 from fipsrelay.demo.certificates import Paths
 from fipsrelay.demo.peer import RelayProcess
+from tests.scenarios.processes import running
 from tests.scenarios.servers import (
     ANSWER,
     NO_EXTENDED_MASTER_SECRET,
@@ -26,7 +27,7 @@ from tests.scenarios.servers import (
     sign_with_sha1,
     suites_of_tls_1_3,
 )
-from tests.scenarios.stage import HOST, Stage, TlsPeer, running
+from tests.scenarios.stage import HOST, Stage, TlsPeer
 
 KEY = "0123456789abcdef0123456789abcdef"
 EVERYTHING = (

@@ -13,8 +13,8 @@ import ssl
 import threading
 from collections.abc import Iterator
 from concurrent import futures
-from pathlib import Path
 
+from tests.scenarios.processes import memory
 from tests.scenarios.stage import HOST, TIMEOUT, Stage, read_chunked, read_exactly, read_head
 
 REQUESTS, CONNECTIONS = 1000, 32
@@ -87,7 +87,7 @@ class MemoryTests(Stage):
         super().setUp()
         self.peer = self.start_played_peer()
         self.relay = self.start_relay(self.peer.port)
-        self.idle = self.memory("VmRSS")
+        self.idle = memory(self.relay)
 
     def test_upload(self) -> None:
         agent = self.connect(self.http_port)
@@ -134,7 +134,7 @@ class MemoryTests(Stage):
             while received < size:
                 flow.wait_until_full()
                 stops += 1
-                self.assertLess(self.memory("VmRSS") - self.idle, BOUND)
+                self.assertLess(memory(self.relay) - self.idle, BOUND)
                 end = min(received + BURST, size)
                 while received < end:
                     count = receiver.recv_into(view)
@@ -143,14 +143,8 @@ class MemoryTests(Stage):
                     digest.update(view[:count])
             sending.result(TIMEOUT)
         self.assertGreaterEqual(stops, size // BURST)
-        self.assertLess(self.memory("VmHWM") - self.idle, BOUND)
+        self.assertLess(memory(self.relay, "VmHWM") - self.idle, BOUND)
         return digest.digest()
-
-    def memory(self, key: str) -> int:
-        """Bytes of the relay's process: VmRSS is resident now, VmHWM was resident at most."""
-        status = Path(f"/proc/{self.relay.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith(f"{key}:"))
-        return int(line.split()[1]) * 1024
 
 
 def digest_of(size: int) -> bytes:

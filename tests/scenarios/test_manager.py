@@ -13,7 +13,8 @@ from typing import Any
 
 from fipsrelay.demo.peer import RelayProcess, executable
 from tests.folders import short_folder
-from tests.scenarios.stage import EMPTY, GET, HOST, TIMEOUT, Stage, read_head, running
+from tests.scenarios.processes import running
+from tests.scenarios.stage import EMPTY, GET, HOST, TIMEOUT, Stage, read_head
 
 # As a manager does it: descriptors from 3 on, and the process's own id in the environment.
 HAND_OVER = """

@@ -17,6 +17,7 @@ from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import RelayProcess, executable
 from tests.folders import short_folder
 from tests.scenarios.daemons import daemon
+from tests.scenarios.processes import descriptors
 from tests.scenarios.stage import GET, HOST, TIMEOUT, Stage, TlsPeer, read_exactly, read_head
 
 RELOADS = 50
@@ -306,4 +307,4 @@ class UnderLoadTests(Reloads):
         self.assertEqual(found, [{b"one", b"two"}] * 4)
         status = self.status()
         self.assertEqual((status["reloads"]["succeeded"], status["intakes"][0]["errors"]), (RELOADS, {}))
-        self.assertLess(len(os.listdir(f"/proc/{relay.pid}/fd")), 60)
+        self.assertLess(descriptors(relay), 60)

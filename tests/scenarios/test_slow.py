@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from tests.scenarios.crowd import Client, CrowdStage, Intake
+from tests.scenarios.processes import memory
 from tests.scenarios.stage import HOST, TIMEOUT, read_all, read_exactly, read_head
 
 START = b"POST /small HTTP/1.1\r\nHost: %b\r\n" % HOST.encode()
@@ -46,10 +47,10 @@ class SlowTests(CrowdStage):
         """The relay, with an intake if not something else behind it; memory is counted from now on."""
         self.intake = Intake()
         self.relay = self.start_relay(self.start_peer(serve or self.intake.serve).port, timeouts=timeouts)
-        self.before = self.memory("VmHWM")
+        self.before = memory(self.relay, "VmHWM")
 
     def assert_bounded(self) -> None:
-        self.assertLess(self.memory("VmHWM") - self.before, GROWTH)
+        self.assertLess(memory(self.relay, "VmHWM") - self.before, GROWTH)
 
     def narrow(self) -> socket.socket:
         """An agent's connection that takes little before it is read."""
@@ -146,11 +147,11 @@ class SlowTests(CrowdStage):
         client = Client(self.http_port)
         self.addCleanup(client.stop)
         client.check(REQUESTS)
-        before = self.memory()
+        before = memory(self.relay)
         idle = [self.connect(self.http_port) for _ in range(IDLE)]
         self.wait_until(lambda: self.open_connections() > IDLE, "the idle connections")
         client.check(REQUESTS)
-        self.assertLess(self.memory() - before, IDLE * IDLE_SIZE)
+        self.assertLess(memory(self.relay) - before, IDLE * IDLE_SIZE)
         self.assertEqual([sock for sock in idle if sock.recv(1)], [])
         client.check(REQUESTS)
         client.stop()

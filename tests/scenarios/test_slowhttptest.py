@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fipsrelay.demo.peer import STOP_TIMEOUT
 from tests.scenarios.crowd import Client, CrowdStage, Intake
+from tests.scenarios.processes import descriptors, memory
 
 CONNECTIONS, RATE = 1000, 400
 LONGEST = 40  # seconds; it is ended as soon as everything has been seen
@@ -60,11 +61,11 @@ class SlowHttpTests(CrowdStage):
         # All of the crowd is to be there at the same time, on a slow machine too; and free connections soon gone.
         timeouts = {"request_head": 2 * LONGEST, "body": 2 * LONGEST, "upstream_keep_alive": 1}
         self.relay = self.start_relay(self.start_peer(self.intake.serve).port, timeouts=timeouts)
-        self.descriptors_before = self.descriptors()
+        self.descriptors_before = descriptors(self.relay)
         self.client = Client(self.http_port)
         self.addCleanup(self.client.stop)
         self.client.check(AFTERWARDS)
-        self.memory_before = self.memory()
+        self.memory_before = memory(self.relay)
 
     def attack(self, mode: str, path: str = "/small") -> Attack:
         attack = Attack(mode, f"http://127.0.0.1:{self.http_port}{path}", self.folder / "slowhttptest.log")
@@ -76,7 +77,7 @@ class SlowHttpTests(CrowdStage):
         self.wait_until(lambda: self.open_connections() > CONNECTIONS, "the crowd")
         self.client.check(AFTERWARDS)
         self.assertGreaterEqual(self.open_connections(), CONNECTIONS)
-        self.assertLess(self.memory() - self.memory_before, CONNECTIONS * bound)
+        self.assertLess(memory(self.relay) - self.memory_before, CONNECTIONS * bound)
         self.assertFalse(attack.ended())
 
     def end(self, attack: Attack, last_words: str) -> None:
@@ -89,7 +90,7 @@ class SlowHttpTests(CrowdStage):
         self.client.check(AFTERWARDS)
         self.client.stop()
         self.wait_until(lambda: self.open_connections() == 0, "the relay's connections to be gone")
-        self.wait_until(lambda: self.descriptors() == self.descriptors_before, "the descriptors to be back")
+        self.wait_until(lambda: descriptors(self.relay) == self.descriptors_before, "the descriptors to be back")
 
     def test_heads(self) -> None:
         """Slowloris: a header line a second."""
@@ -115,5 +116,5 @@ class SlowHttpTests(CrowdStage):
         attack = self.attack("-R")
         self.wait_until(attack.ended, "its end")
         self.assertEqual(self.intake.ranges - before, CONNECTIONS)
-        self.assertLess(self.memory() - self.memory_before, 5 * CONNECTIONS * KB)
+        self.assertLess(memory(self.relay) - self.memory_before, 5 * CONNECTIONS * KB)
         self.end(attack, "No open connections left")

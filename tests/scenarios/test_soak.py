@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 import os
 import random
-import re
 import time
 from collections import Counter
-from pathlib import Path
 
 from tests.scenarios.clients import LATE, Client, RawClient, Traffic
 from tests.scenarios.plays import CUTS, Mix
+from tests.scenarios.processes import descriptors, memory
 from tests.scenarios.traffic import ANSWERED
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
@@ -74,12 +73,11 @@ class SoakTests(Traffic):
 
     def setUp(self) -> None:
         super().setUp()
-        relay = self.start_relay(self.intake.port, timeouts=TIMEOUTS)
-        self.process = Path(f"/proc/{relay.pid}")
+        self.relay = self.start_relay(self.intake.port, timeouts=TIMEOUTS)
         self.memory_at: list[tuple[int, int]] = []  # seconds since the beginning, bytes
 
     def test_soak(self) -> None:
-        idle = self.descriptors()
+        idle = descriptors(self.relay)
         absences = Absences(self, self.chance(-1))
         agents = [
             Client(number, self.http_port, MIX, self.chance(number), absences.felt) for number in range(HTTP_CLIENTS)
@@ -92,10 +90,12 @@ class SoakTests(Traffic):
 
         def watch() -> None:
             absences.turn()
-            self.memory_at.append((int(time.monotonic() - began), self.memory()))
+            self.memory_at.append((int(time.monotonic() - began), memory(self.relay)))
 
         self.run_clients([*agents, *raw], lambda client: time.monotonic() < began + SECONDS, watch)
-        self.wait_until(lambda: self.descriptors() == idle, f"as many descriptors as before, {idle}; seed {self.seed}")
+        self.wait_until(
+            lambda: descriptors(self.relay) == idle, f"as many descriptors as before, {idle}; seed {self.seed}"
+        )
         self.check(agents, raw)
         self.check_memory()
 
@@ -123,14 +123,4 @@ class SoakTests(Traffic):
         warm = max(size for second, size in self.memory_at if second <= WARM_UP)
         some = self.memory_at[:: max(1, len(self.memory_at) // 20)]
         course = [f"{second} s: {size >> 10} KB" for second, size in some]
-        self.assertLess(self.memory() - warm, GROWTH, f"seed {self.seed}: {course}")
-
-    def descriptors(self) -> int:
-        """How many the relay has open."""
-        return len(list((self.process / "fd").iterdir()))
-
-    def memory(self) -> int:
-        """Bytes of the relay that are resident."""
-        match = re.search(r"VmRSS:\s+(\d+) kB", (self.process / "status").read_text())
-        assert match is not None
-        return int(match[1]) << 10
+        self.assertLess(memory(self.relay) - warm, GROWTH, f"seed {self.seed}: {course}")

@@ -13,8 +13,8 @@ from pathlib import Path
 from fipsrelay.crypto import library
 from fipsrelay.demo.peer import executable, free_ports
 from tests.scenarios.daemons import daemon
+from tests.scenarios.processes import running
 from tests.scenarios.program import TIMEOUT, Program
-from tests.scenarios.stage import running
 
 PORT_TAKEN = "cannot bind socket (Address already in use)"
 TAC = """
