@@ -94,8 +94,15 @@ class Proxy:
 
 
 def program(name: str) -> str:
-    """Where it is; its name where it is missing."""
-    return shutil.which(name, path=SEARCH) or name
+    """Where it is.
+
+    Raises:
+        BenchmarkError: it is missing.
+    """
+    found = shutil.which(name, path=SEARCH)
+    if found is None:
+        raise BenchmarkError(f"Debian's {PACKAGES[name]} needed: apt-get install {PACKAGES[name]}")
+    return found
 
 
 def missing_packages() -> list[str]:

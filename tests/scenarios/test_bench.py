@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import attrs
@@ -11,6 +14,8 @@ from benchmarks.peers import HOST, start_peer, start_relay, start_sink
 from benchmarks.processes import BenchmarkError, Proxy
 from fipsrelay.demo import certificates
 from tests.folders import Folders
+from tests.routes import ROOT
+from tests.scenarios.stage import TIMEOUT
 
 
 class PeersTests(Folders):
@@ -59,3 +64,17 @@ class PeersTests(Folders):
         with self.assertRaises(BenchmarkError) as caught:
             Proxy("false", ["false"], self.place, {"http": 1}, core="0")
         self.assertIn("false does not listen on port 1", str(caught.exception))
+
+    def test_what_is_not_installed(self) -> None:
+        """It is named; ``speed`` alone looks for all beforehand."""
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.looking"],
+            env={**os.environ, "PATH": str(self.place)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        said = "benchmark: Debian's util-linux needed: apt-get install util-linux\n"
+        self.assertEqual((done.returncode, done.stderr), (1, said))
