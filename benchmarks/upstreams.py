@@ -138,6 +138,9 @@ async def _ask_in_vain(port: int, rate: int) -> None:
     while True:
         tasks.append(asyncio.create_task(_ask(port)))
         await asyncio.sleep(1 / rate)
+        for task in [task for task in tasks if task.done()]:
+            tasks.remove(task)
+            task.result()  # raises what it failed with
 
 
 async def _wait_again_and_again(port: int) -> None:
