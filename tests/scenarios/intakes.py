@@ -79,6 +79,35 @@ class NameServer:
         self._socket.close()
 
 
+def silent_listener(
+    at_end: Callable[[Callable[[], None]], object], address: str = "127.0.0.1", port: int = 0, backlog: int = 64
+) -> socket.socket:
+    """A server that accepts, and never says anything.
+
+    Args:
+        at_end: the test's ``addCleanup``.
+        address, port: to listen on; 0 for any port.
+        backlog: of connections that nobody has accepted.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.create_server((address, port), family=family, backlog=backlog)
+    at_end(listener.close)
+    return listener
+
+
+def full_listener(
+    at_end: Callable[[Callable[[], None]], object], address: str = "127.0.0.1", port: int = 0
+) -> socket.socket:
+    """One whose queue is full, so that the kernel drops further requests to connect."""
+    listener = silent_listener(at_end, address, port, backlog=0)
+    for _ in range(4):
+        filling = socket.socket(listener.family)
+        at_end(filling.close)
+        filling.setblocking(False)
+        filling.connect_ex(listener.getsockname())
+    return listener
+
+
 def closing(data: bytes, take: int = 1, reset: Callable[[socket.socket], None] | None = None) -> Any:
     """A server that reads something, says ``data`` and leaves."""
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fipsrelay.demo.peer import RelayProcess
+from tests.scenarios.intakes import full_listener, silent_listener
 from tests.scenarios.stage import HOST, Stage, read_all, read_exactly, read_head
 
 GET = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode()
@@ -65,25 +66,6 @@ class Failures(Stage):
     def read_raw(self, name: str) -> bytes:
         """Connect by raw TCP; a reset can come as fast as the connection."""
         return read_all(self.connect(self.raw_ports[name]))
-
-    def full_listener(self, address: str = "127.0.0.1") -> int:
-        """The port of a listener whose queue is full, so that the kernel drops further requests to connect."""
-        listener = socket.create_server((address, 0), backlog=0)
-        self.addCleanup(listener.close)
-        for _ in range(4):
-            filling = socket.socket()
-            self.addCleanup(filling.close)
-            filling.setblocking(False)
-            filling.connect_ex(listener.getsockname())
-        port: int = listener.getsockname()[1]
-        return port
-
-    def silent_listener(self, address: str = "127.0.0.1") -> int:
-        """The port of a server that accepts, and never says anything."""
-        listener = socket.create_server((address, 0), backlog=64)
-        self.addCleanup(listener.close)
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class UpstreamTests(Failures):
@@ -169,7 +151,7 @@ class SlowUpstreamTests(Failures):
     """All of them wait at the same time."""
 
     def test_before_the_request(self) -> None:
-        full, silent = self.full_listener(), self.silent_listener()
+        full, silent = (make(self.addCleanup).getsockname()[1] for make in (full_listener, silent_listener))
         limits = {"connect": SHORT, "handshake": SHORT}
         self.start({"full": {"port": full}, "silent": {"port": silent}}, timeouts=limits)
         agents = [self.ask(GET, self.ports[name]) for name in self.ports]

@@ -9,7 +9,7 @@ from typing import Any
 
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import RelayProcess
-from tests.scenarios.intakes import Intake, NameServer, closing
+from tests.scenarios.intakes import Intake, NameServer, closing, full_listener, silent_listener
 from tests.scenarios.stage import HOST, TIMEOUT, Stage, TlsPeer, read_head
 
 FIRST, SECOND, THIRD = "127.0.0.1", "127.0.0.2", "127.0.0.3"
@@ -124,8 +124,8 @@ class MisbehaviourTests(Upstreams):
         seen = Intake(b"never")
         kinds: dict[str, tuple[Any, str]] = {
             "refuses": (None, 'Layer4 connection problem, info: "Connection refused"'),
-            "drops": (self.fill, "Layer4 timeout"),
-            "silent": (self.listen, "Layer6 timeout"),
+            "drops": (full_listener, "Layer4 timeout"),
+            "silent": (silent_listener, "Layer6 timeout"),
             "closes": (closing(b""), 'Layer6 invalid response, info: "the connection was closed"'),
             "resets": (closing(b"", reset=reset), 'Layer6 invalid response, info: "the connection was closed"'),
             "no-tls": (closing(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "Layer6 invalid response, info: "),
@@ -141,8 +141,8 @@ class MisbehaviourTests(Upstreams):
             self.keep(TlsPeer(good.serve, self.server_context(), FIRST, port))
             if isinstance(kind, certificates.Paths):
                 self.keep(TlsPeer(seen.serve, self.server_context(kind), SECOND, port))
-            elif kind in (self.fill, self.listen):
-                kind(port)
+            elif kind in (full_listener, silent_listener):
+                kind(self.addCleanup, SECOND, port)
             elif kind is not None:
                 self.keep(TlsPeer(kind, None, SECOND, port))
             upstreams[name] = {"host": HOST, "port": port, "addresses": [SECOND, FIRST]}
@@ -162,29 +162,13 @@ class MisbehaviourTests(Upstreams):
         """Happy Eyeballs: the other family's server is tried long before the connect timeout, which here is longer than
         the agent waits."""
         self.bring_up(FIRST)
-        self.fill(self.port, "::1")
+        full_listener(self.addCleanup, "::1", self.port)
         self.run_with("::1", FIRST, interval=3600, timeouts={"connect": 10 * TIMEOUT})
         self.assertEqual(self.ask_all(8), {(200, FIRST)})
         self.assertRegex(self.page(), rf"mothership1 +\[::1\]:{self.port} +not checked ")
 
     def keep(self, peer: TlsPeer) -> None:
         self.addCleanup(peer.stop)
-
-    def listen(self, port: int, address: str = SECOND, backlog: int = 64) -> socket.socket:
-        """Accepts, and never says anything."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listener = socket.create_server((address, port), family=family, backlog=backlog)
-        self.addCleanup(listener.close)
-        return listener
-
-    def fill(self, port: int, address: str = SECOND) -> None:
-        """The queue is full, so that the kernel drops requests to connect."""
-        listener = self.listen(port, address, backlog=0)
-        for _ in range(4):
-            filling = socket.socket(listener.family)
-            self.addCleanup(filling.close)
-            filling.setblocking(False)
-            filling.connect_ex(listener.getsockname())
 
 
 def reset(sock: socket.socket) -> None:
