@@ -151,7 +151,7 @@ class NoneTests(Stage):
         self.assertEqual(read_exactly(agent, len(OK)), OK)
         self.assertNotIn(" is DOWN", self.relay.output)
 
-    def test_free_connections_are_spared(self) -> None:
+    def test_free_connections_give_way(self) -> None:
         """They are closed for others: for agents, and for upstreams."""
         agents = [self.connect(self.http_port) for _ in range(3)]
         for agent in agents:
