@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.names import dns
 
-from tests.scenarios.stage import TIMEOUT, read_exactly, read_head
+from tests.scenarios.stage import TIMEOUT, read_exactly, read_head, reset_at_close
 
 
 class Intake:
@@ -108,14 +108,14 @@ def full_listener(
     return listener
 
 
-def closing(data: bytes, take: int = 1, reset: Callable[[socket.socket], None] | None = None) -> Any:
-    """A server that reads something, says ``data`` and leaves."""
+def closing(data: bytes, take: int = 1, *, resets: bool = False) -> Any:
+    """A server that reads something, says ``data`` and leaves, with a reset if it ``resets``."""
 
     def serve(sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
             sock.recv(take)
             sock.sendall(data)
-        if reset is not None:
-            reset(sock)
+        if resets:
+            reset_at_close(sock)
 
     return serve

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -384,6 +385,11 @@ def read_line(sock: socket.socket) -> bytes:
             raise EOFError(f"the peer closed after {line!r}")
         line += byte
     return line
+
+
+def reset_at_close(sock: socket.socket) -> None:
+    """Have its close be a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def half_close(connection: ssl.SSLSocket) -> None:

@@ -8,15 +8,12 @@ import os
 import select
 import socket
 import ssl
-import struct
 from concurrent import futures
 
 from fipsrelay.demo.peer import RelayProcess
-from tests.scenarios.stage import TIMEOUT, PlayedPeer, Stage, half_close, read_all, read_exactly
+from tests.scenarios.stage import TIMEOUT, PlayedPeer, Stage, half_close, read_all, read_exactly, reset_at_close
 
 SIZE = 24_000_000
-# SO_LINGER for no time: a close becomes a reset.
-AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class BridgeTests(Stage):
@@ -109,11 +106,11 @@ class BridgeTests(Stage):
         A TCP end that TLS did not announce may be an attacker's (RFC 8446 §6.1), so it counts as broken, too.
         """
         agent, upstream = self.begin()
-        for linger in (b"", AT_ONCE):
+        for is_reset in (False, True):
             upstream.sendall(b"half of it")
             self.assertEqual(read_exactly(agent, 10), b"half of it")
-            if linger:
-                upstream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            if is_reset:
+                reset_at_close(upstream)
             upstream.close()
             self.assert_reset(agent)
             agent, upstream = self.connect(self.tcp_port), self.peer.accept()
@@ -124,7 +121,7 @@ class BridgeTests(Stage):
         agent, upstream = self.begin()
         upstream.sendall(b"half of it")
         self.assertEqual(read_exactly(agent, 10), b"half of it")
-        agent.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+        reset_at_close(agent)
         agent.close()
         self.assertEqual(select.select([upstream], [], [], TIMEOUT)[0], [upstream])
         self.assertEqual(upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), errno.ECONNRESET)

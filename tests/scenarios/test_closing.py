@@ -6,10 +6,9 @@ import contextlib
 import http.client
 import socket
 import ssl
-import struct
 
 from tests.scenarios.processes import descriptors
-from tests.scenarios.stage import HOST, Stage, half_close, read_all, read_exactly, read_head
+from tests.scenarios.stage import HOST, Stage, half_close, read_all, read_exactly, read_head, reset_at_close
 
 FIN, RESET, NOTIFY, CUT = "FIN", "reset", "close_notify", "no close_notify"
 GET = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode()
@@ -20,7 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 def end(sock: socket.socket, how: str) -> None:
     """Close a connection of the test's: with TLS's own end, with the kernel's, or with a reset."""
     if how == RESET:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_at_close(sock)
     elif how == NOTIFY:
         assert isinstance(sock, ssl.SSLSocket)
         with contextlib.suppress(OSError):  # it waits for the other side's, which need not come

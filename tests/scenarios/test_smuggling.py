@@ -11,7 +11,6 @@ import random
 import re
 import socket
 import ssl
-import struct
 import threading
 from collections.abc import Callable, Sequence
 
@@ -28,7 +27,7 @@ from tests.scenarios.recorder import (
     read_answers,
     read_requests,
 )
-from tests.scenarios.stage import HOST, TIMEOUT, Stage, half_close, read_exactly, read_head
+from tests.scenarios.stage import HOST, TIMEOUT, Stage, half_close, read_exactly, read_head, reset_at_close
 from tests.variants import ANSWERS, POISON, REQUESTS, AnswerVariant, Passed, RequestVariant, passed
 
 Answer = tuple[int, dict[bytes, bytes], bytes]  # status, fields, body
@@ -344,7 +343,7 @@ def end_connection(sock: ssl.SSLSocket, how: str) -> None:
     if how == "close_notify":
         half_close(sock)
     elif how == "reset":
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_at_close(sock)
     sock.close()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +11,6 @@ from tests.scenarios.intakes import Intake, NameServer, closing, full_listener, 
 from tests.scenarios.stage import HOST, TIMEOUT, Stage, TlsPeer, read_head
 
 FIRST, SECOND, THIRD = "127.0.0.1", "127.0.0.2", "127.0.0.3"
-RESET = struct.pack("ii", 1, 0)
 
 
 class Upstreams(Stage):
@@ -127,7 +124,7 @@ class MisbehaviourTests(Upstreams):
             "drops": (full_listener, "Layer4 timeout"),
             "silent": (silent_listener, "Layer6 timeout"),
             "closes": (closing(b""), 'Layer6 invalid response, info: "the connection was closed"'),
-            "resets": (closing(b"", reset=reset), 'Layer6 invalid response, info: "the connection was closed"'),
+            "resets": (closing(b"", resets=True), 'Layer6 invalid response, info: "the connection was closed"'),
             "no-tls": (closing(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "Layer6 invalid response, info: "),
             "expired": (expired, 'Layer6 invalid response, info: "certificate refused, certificate has expired"'),
             "foreign": (foreign, f'Layer6 invalid response, info: "the certificate is not valid for {HOST}"'),
@@ -169,10 +166,6 @@ class MisbehaviourTests(Upstreams):
 
     def keep(self, peer: TlsPeer) -> None:
         self.addCleanup(peer.stop)
-
-
-def reset(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
 class NameTests(Upstreams):

@@ -6,13 +6,12 @@ import contextlib
 import re
 import select
 import socket
-import struct
 import time
 from collections.abc import Sequence
 
 from tests.scenarios.echo import PAUSE
 from tests.scenarios.plays import BODILESS, Request, answer_lines, content, status_line, trailer
-from tests.scenarios.stage import TIMEOUT
+from tests.scenarios.stage import TIMEOUT, reset_at_close
 
 READ = 1 << 18
 KEEP_ALIVE, CLOSE, CHUNKED = b"Connection: keep-alive", b"Connection: close", b"Transfer-Encoding: chunked"
@@ -166,7 +165,7 @@ class Connection:
         except OSError:
             return  # the relay was faster
         if how == "reset":
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_at_close(self._socket)
         self._socket.close()
 
 
