@@ -94,7 +94,7 @@ class WatchTests(Stage):
         os.kill(self.relay.pid, signal.SIGUSR1)
         self.assertNotIn("LOST", self.page())
         agent.sendall(GET)
-        read_head(upstream)
+        self.assertEqual(read_head(upstream)[:7], GET[:7])
         self.assertNotIn("FIPS check", self.relay.output)
 
     def test_goes_on_after_a_check_that_could_not_be_made(self) -> None:
