@@ -19,7 +19,7 @@ GOOD = policy.HandshakeFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", "P-256", False
 GOOD_12 = attrs.evolve(GOOD, version="TLSv1.2", suite="ECDHE-RSA-AES128-GCM-SHA256", extended_master_secret=True)
 
 
-def partly(*good: object, **respects: st.SearchStrategy[object]) -> st.SearchStrategy[Any]:
+def partly(*good: Any, **respects: st.SearchStrategy[object]) -> st.SearchStrategy[Any]:
     """Good ones with some respects drawn anew: of those that are drawn whole hardly any would pass."""
     drawn = st.tuples(st.sampled_from(good), st.fixed_dictionaries({}, optional=respects))
     return drawn.map(lambda pair: attrs.evolve(pair[0], **pair[1]))
