@@ -6,29 +6,16 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from fipsrelay.wire.reactor import RelayReactor, deliver
+from fipsrelay.wire.reactor import deliver
 from fipsrelay.wire.streams import Buffers, PlainStream
 from tests.doubles import Recorder
+from tests.reactors import relay_reactor
 from tests.test_streams import reset, tcp_pair
-
-
-def relay_reactor(at_end: Callable[..., object]) -> RelayReactor:
-    """A reactor of the test's own.
-
-    Args:
-        at_end: the test's ``addCleanup``.
-    """
-    reactor = RelayReactor()
-    at_end(reactor._poller.close)
-    for waker in reactor._internalReaders:
-        at_end(waker.connectionLost, None)
-    return reactor
 
 
 class Calls:

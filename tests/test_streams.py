@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fipsrelay.wire.streams import READ_ROUNDS, Buffers, PlainStream, Stream
 from tests.doubles import Reactor, Recorder
-from tests.test_reactor import relay_reactor
+from tests.reactors import relay_reactor
 
 TIMEOUT = 10.0
 BUFFER = 65536

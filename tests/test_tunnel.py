@@ -19,7 +19,7 @@ from fipsrelay.errors import MessageError
 from fipsrelay.upstream.tunnel import Tunnel, authorization
 from fipsrelay.wire.streams import Buffers
 from tests.doubles import Reactor
-from tests.test_reactor import relay_reactor
+from tests.reactors import relay_reactor
 from tests.test_streams import TIMEOUT, connecting, full_server, receive, reset
 
 TARGET = b"intake.example:443"
