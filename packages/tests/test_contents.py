@@ -110,17 +110,17 @@ def digests(deb: Path) -> dict[str, str]:
 class RpmTests(SynchronousTestCase):
     def test_files(self) -> None:
         """The same as in the .deb, but for the place of the unit, and what only Debian's init systems read."""
-        listed = set(run("rpm", "--query", "--package", "--list", package("rpm")).split("\n"))
-        for name in (
-            f"{PREFIX}/bin/twistd",
-            f"{PREFIX}/share/fipsrelay",
-            "/usr/bin/fipsrelay",
-            "/usr/share/man/man8/fipsrelay.8.gz",
-            "/etc/fipsrelay/proxy.yaml.example",
-            "/usr/lib/systemd/system/fipsrelay.service",
-        ):
+        said = run("rpm", "--query", "--package", "--queryformat", "[%{FILEDIGESTS} %{FILENAMES}\n]", package("rpm"))
+        listed = {name: digest for digest, _, name in (line.partition(" ") for line in said.splitlines())}
+        wanted = {
+            re.sub("^./lib/", "/usr/lib/", name).removeprefix("."): digest
+            for name, digest in digests(package("deb")).items()
+            if not name.startswith(("./etc/init", "./etc/logrotate.d/"))
+        }
+        self.assertIn(f"{PREFIX}/bin/twistd", wanted)
+        self.assertEqual({(name, digest) for name, digest in listed.items() if digest} ^ wanted.items(), set())
+        for name in (f"{PREFIX}/share/fipsrelay", "/usr/bin/fipsrelay"):  # a folder, and a link
             self.assertIn(name, listed)
-        self.assertFalse([name for name in listed if name.startswith(("/etc/init", "/lib/"))])
 
     def test_scripts(self) -> None:
         said = run("rpm", "--query", "--package", "--scripts", package("rpm"))
