@@ -50,4 +50,4 @@ class SystemdPackaged(Packaged):
         """Neither this process nor a unit nor a file."""
         self.assertFalse(self.path(f"/proc/{pid}").exists(), "it runs on")
         self.assertEqual(self.call("systemctl", "list-units", "--all", "--no-legend", "fipsrelay*"), "")
-        self.assertEqual(self.call("sh", "-c", "find /etc /lib/systemd /opt /run -name '*fipsrelay*'"), "")
+        self.assertEqual(self.call("sh", "-c", "find /etc /opt /run /usr /var -name '*fipsrelay*'"), "")
