@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from packages.commands import BuildError, call
-from packages.wheel import PROJECT, epoch
+from packages.wheel import PROJECT
 
 KEPT = PROJECT / "build" / "reproduce"
 # What builds in each: niceness is one of the things that must not count.
@@ -48,7 +48,7 @@ def _build(commit: str, name: str, command: tuple[str, ...]) -> Path:
         clone = Path(folder) / name
         call(["git", "clone", "--quiet", "--no-checkout", PROJECT, clone], PROJECT)
         call(["git", "checkout", "--quiet", "--detach", commit], clone)  # there may be a later one meanwhile
-        call([*command, "packages"], clone, {"SOURCE_DATE_EPOCH": epoch()})
+        call([*command, "packages"], clone)
         return Path(shutil.copytree(clone / "dist", KEPT / name))
 
 
