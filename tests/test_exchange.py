@@ -264,6 +264,15 @@ class PipelineTests(Exchanges):
         self.port.reactor.turn()
         self.assertEqual(bytes(upstream.sent), SENT_GET * 2)
 
+    def test_an_agent_that_reads_no_answer(self) -> None:
+        """Its next request is not read, although it has sent none ahead."""
+        upstream = self.asked()
+        self.agent.blocked = True
+        upstream.give(OK)
+        self.assertFalse(self.agent.reading)
+        self.agent.drain()
+        self.assertTrue(self.agent.reading)
+
     def test_all_of_them_refused(self) -> None:
         """Each in a turn of the reactor, so that a long pipeline is no deep recursion."""
         self.port.backend.refusal = REFUSED
@@ -293,6 +302,14 @@ class EarlyAnswerTests(Exchanges):
         self.assertEqual(self.port.backend.returned, [upstream])
         self.agent.give(GET)
         self.assertTrue(upstream.sent.endswith(SENT_GET))
+
+    def test_of_the_last_request(self) -> None:
+        """That the agent closes then changes nothing."""
+        upstream = self.asked(post(b"", 40_000, b"Connection: close"))
+        upstream.give(OK)
+        self.agent.give(bytes(40_000))
+        self.assertEqual(self.port.backend.returned, [upstream])
+        self.assert_over("closed")
 
     def test_the_upstream_says_that_it_leaves(self) -> None:
         """The agent is told, and what it still sends is thrown away for a while."""
@@ -853,6 +870,12 @@ class LingerTests(Exchanges):
         super().setUp()
         self.agent.give(b"nonsense\r\n\r\n")
 
+    def test_silence(self) -> None:
+        self.port.wait(4)
+        self.assertTrue(self.agent.is_open)
+        self.port.wait(2)
+        self.assert_over("closed")
+
     def test_pause(self) -> None:
         """Every piece gives it five seconds more."""
         for _ in range(4):
@@ -879,7 +902,9 @@ class LingerTests(Exchanges):
         self.exchange, self.agent = self.open()
         self.agent.blocked = True
         self.agent.give(b"nonsense\r\n\r\n")
-        self.port.wait(31)
+        self.port.wait(29)
+        self.assertTrue(self.agent.is_open)
+        self.port.wait(2)
         self.assertEqual((self.agent.how, self.port.counters.errors["agent-timeout"]), ("reset", 1))
 
 
@@ -932,6 +957,61 @@ class DeadlineTests(Exchanges):
         self.port.wait(2)
         self.assertIn(b"in time", self.assert_local(504, "answer-timeout"))
         self.assertEqual((upstream.how, self.agent.reading), ("aborted", True))
+
+    def test_upstream_does_not_answer_a_body(self) -> None:
+        """It has all of its time from the end of the request on."""
+        self.asked(post(b"", 4))
+        self.port.wait(29)
+        self.agent.give(b"four")
+        self.port.wait(59)
+        self.assertEqual(bytes(self.agent.sent), b"")
+        self.port.wait(2)
+        self.assertIn(b"in time", self.assert_local(504, "answer-timeout"))
+
+    def test_whoever_was_waited_for_hands_over_a_new_time(self) -> None:
+        """A slow upstream to the agent, for the rest of the request; a slow agent to the upstream, for its answer's."""
+        upstream = self.asked(post(b"", 40_000))
+        upstream.blocked = True
+        self.agent.give(bytes(10_000))
+        self.port.wait(29)
+        upstream.drain()
+        self.port.wait(29)
+        self.assertEqual(bytes(self.agent.sent), b"")
+        self.port.wait(2)
+        self.assert_local(408, "body-timeout")
+        self.setUp()
+        upstream = self.asked()
+        self.agent.blocked = True
+        upstream.give(LARGE + bytes(1000))
+        self.port.wait(29)
+        self.agent.drain()
+        self.port.wait(29)
+        self.assertTrue(self.agent.is_open)
+        self.port.wait(2)
+        self.assertEqual(self.port.counters.errors, {"answer-timeout": 1})
+
+    def test_rest_of_a_request_whose_upstream_has_gone(self) -> None:
+        upstream = self.asked(post(b"", 40_000))
+        upstream.give(OK)
+        upstream.eof()
+        for _ in range(3):
+            self.port.wait(29)
+            self.agent.give(b"x")
+        self.assertEqual(self.port.counters.errors, {})
+        self.port.wait(31)
+        self.assertEqual(self.port.counters.errors, {"body-timeout": 1})
+
+    def test_body_stops_during_its_answer(self) -> None:
+        """An upstream that goes on does not make up for the agent."""
+        upstream = self.asked(post(b"", 40_000))
+        upstream.give(LARGE)
+        for _ in range(2):
+            self.port.wait(14)
+            upstream.give(b"x")
+        self.assertTrue(self.agent.is_open)
+        self.port.wait(3)
+        self.assertEqual(self.port.counters.errors, {"body-timeout": 1})
+        self.assert_over("reset")
 
     def test_upstream_stops_in_its_answer(self) -> None:
         upstream = self.asked()
