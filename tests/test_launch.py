@@ -15,7 +15,7 @@ from fipsrelay.errors import ConfigError, FipsError, PortProblem, PortsError, Pr
 from fipsrelay.tap import Options
 
 WORDS = st.sampled_from(
-    ["-c", "-cF", "--config", "--config=F", "--conf", "--conf=F", "F", "fipsrelay", "-x", "--", "-"]
+    ["-c", "-cF", "--config", "--config=F", "--conf", "--conf=F", "F", "fipsrelay", "-x", "--", "-", "--handover=H"]
 )
 
 
