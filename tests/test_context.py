@@ -289,11 +289,18 @@ class RevocationTests(Handshakes):
         self.assertEqual(self.refusal(self.crl(days=-1)), "CRL has expired")
 
     def test_every_issuer_needs_a_list(self) -> None:
+        """Not only that of the server's certificate."""
         below = certificates.write(self.place, [HOST], stem="below", intermediate="p384")
-        one = self.crl()
-        self.assertEqual(self.refusal(one, below), "unable to get certificate CRL")
-        both = one + self.crl(issuer="below-intermediate")
-        self.assertIsNone(self.refusal("a comment\n" + both, below))
+        upper, lower = self.crl(), self.crl(issuer="below-intermediate")
+        for one in (upper, lower):
+            self.assertEqual(self.refusal(one, below), "unable to get certificate CRL")
+        self.assertIsNone(self.refusal("a comment\n" + upper + lower, below))
+
+    def test_an_issuer_is_revoked(self) -> None:
+        below = certificates.write(self.place, [HOST], stem="below", intermediate="p384")
+        lower = self.crl(issuer="below-intermediate")
+        upper = self.crl(self.place / "below-intermediate.pem")
+        self.assertEqual(self.refusal(upper + lower, below), "certificate revoked")
 
     def test_unusable(self) -> None:
         both = self.crl() + self.paths.certificate.read_text()
