@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import stat
 from pathlib import Path
 from unittest import mock
 
-from fipsrelay import cli
+from tests.commands import run
 from tests.folders import Folders
 
 BEFORE = "# The Agent's.\napi_key: abc\r\nfips: {enabled: false}  # off\n"
@@ -26,10 +24,8 @@ class AgentTests(Folders):
             os.chown(self.file, 1234, 4321)
 
     def run_agent(self, *words: str) -> tuple[object, str]:
-        output = io.StringIO()
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            status = cli.main(["agent", *words])
-        return status, output.getvalue()
+        status, output, errors = run("agent", *words)
+        return status, output + errors
 
     def backups(self) -> list[Path]:
         return sorted(self.place.glob("*.bak"))

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-
 from twisted.trial.unittest import SynchronousTestCase
 
-from fipsrelay import cli, codes
-
-
-def explain(*words: str) -> tuple[int | None, str, str]:
-    """Exit status, standard output and standard error."""
-    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()) as errors:
-        status = cli.main(["explain", *words])
-    return status, output.getvalue(), errors.getvalue()
+from fipsrelay import codes
+from tests.commands import run
 
 
 class ExplainTests(SynchronousTestCase):
     def test_list(self) -> None:
-        status, output, _ = explain()
+        status, output, _ = run("explain")
         self.assertEqual(status, 0)
         self.assertEqual(
             [line.split()[0] for line in output.splitlines()], [*codes.UPSTREAM, *codes.AGENT, *codes.FIPS]
@@ -28,7 +19,7 @@ class ExplainTests(SynchronousTestCase):
     def test_each(self) -> None:
         for kind in (codes.UPSTREAM, codes.AGENT, codes.FIPS):
             for name in kind:
-                status, output, errors = explain(name)
+                status, output, errors = run("explain", name)
                 self.assertEqual((status, errors, len(output.splitlines()) in (2, 3)), (0, "", True), name)
                 self.assertTrue(output.startswith(f"{name}: "))
 
@@ -39,10 +30,10 @@ class ExplainTests(SynchronousTestCase):
             "tls-to-plaintext": "The agent gets no answer of HTTP.\n",
             "module-owner": "What to do stands beside it.",
         }.items():
-            self.assertIn(words, explain(name)[1])
+            self.assertIn(words, run("explain", name)[1])
 
     def test_unknown(self) -> None:
-        status, output, errors = explain("conect-refused")
+        status, output, errors = run("explain", "conect-refused")
         self.assertEqual((status, output), (2, ""))
         self.assertIn("(did you mean connect-refused?)", errors)
-        self.assertIn("no such code;", explain("x" * 1000)[2])
+        self.assertIn("no such code;", run("explain", "x" * 1000)[2])
