@@ -30,13 +30,11 @@ SENDERS = frozenset({"python", "sh", "text"})
 DRAWN = frozenset({"{graphviz}", "{toctree}"})
 
 
-class PageTests(Folders, SynchronousTestCase):
+class PageTests(Folders):
     """How a page is read."""
 
     def page(self, text: str) -> Page:
-        path = Path(self.folder()) / "page.md"
-        path.write_text(text)
-        return read(path)
+        return read(self.put(self.folder() / "page.md", text))
 
     def test_headings_and_code(self) -> None:
         page = self.page("# The `one`\n\n`a` and `b`\n\n## Two\n\n* `a` `a`\n\n| `t` |\n|---|\n| `u` |\n")
@@ -237,11 +235,11 @@ class _Links(HTMLParser):
                 self.loaded.add(given[key] or "")
 
 
-class SiteTests(Folders, SynchronousTestCase):
+class SiteTests(Folders):
     """``make docs``, without a warning; every link within leads somewhere, and nothing is loaded from elsewhere."""
 
     def test_site(self) -> None:
-        site = Path(self.folder())
+        site = self.folder()
         self.build(DOCS, site)
         self.build(DOCS / "ja", site / "ja", "--define", "language=ja")
         files = {path: _Links(path.read_text()) for path in site.rglob("*.html")}
