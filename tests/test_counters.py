@@ -21,7 +21,11 @@ class CounterTests(SynchronousTestCase):
         one, other = IntakeCounters(), IntakeCounters()
         one.requests[200] += 1
         one.errors["tls"] += 1
-        self.assertEqual((other.requests, other.errors), ({}, {}))
+        one.retries["connect"] += 1
+        one.handshakes["TLSv1.3", "AES", "P-256"] += 1
+        one.latencies.count(0.5)
+        self.assertEqual([other.requests, other.errors, other.retries, other.handshakes], [{}] * 4)
+        self.assertEqual(sum(other.latencies.counts), 0)
 
 
 class LatencyTests(SynchronousTestCase):
