@@ -164,7 +164,8 @@ def config_file(words: Sequence[str]) -> str | None:
 
 def names_reactor(words: Sequence[str]) -> bool:
     """Whether twistd is told which reactor to use."""
-    own = words[: words.index("fipsrelay")] if "fipsrelay" in words else words
+    # The last one: an earlier one may be a value of twistd's options. Ours have none like this.
+    own = words[: max((at for at, word in enumerate(words) if word == "fipsrelay"), default=len(words))]
     # -n, -o, -b and -e take no value, so that -nr is -n -r; --r alone might also be --rundir.
     return any(re.match(r"-[nobe]*r|--re(a(c(t(or?)?)?)?)?(=|$)", word) for word in own)
 

@@ -79,11 +79,18 @@ class ReactorTests(SynchronousTestCase):
             "-rpoll fipsrelay",
             "--reactor=poll fipsrelay",
             "--rea poll",
+            "-l fipsrelay -r poll fipsrelay",
         ):
             self.assertTrue(launch.names_reactor(words.split()), words)
 
     def test_not_named(self) -> None:
-        for words in ("-n fipsrelay", "-lrelay.log fipsrelay", "--rundir=x fipsrelay", "fipsrelay -r x"):
+        for words in (
+            "-n fipsrelay",
+            "-lrelay.log fipsrelay",
+            "--rundir=x fipsrelay",
+            "fipsrelay -r x",
+            "fipsrelay -c fipsrelay",
+        ):
             self.assertFalse(launch.names_reactor(words.split()), words)
 
 
