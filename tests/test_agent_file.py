@@ -70,6 +70,9 @@ class AgentTests(Folders):
         wanted = "fips.enabled: true\nfips.https: false\nfips.port_range_start: 9803\nfips.local_address: not set\n"
         self.assertEqual((status, output), (0, wanted))
         self.assertEqual(len(self.backups()), 1)
+        for text in ("", "fips: {enabled: true}\n", "fips: {https: false}\n", "fips: {enabled: true, https: true}\n"):
+            self.file.write_text(text)
+            self.assertEqual(self.run_agent("show", str(self.file))[0], 1, text)
 
     def test_link(self) -> None:
         link = self.place / "link.yaml"
