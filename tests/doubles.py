@@ -264,10 +264,14 @@ class FakeSearch:
 class FakeBackend:
     """Follows ``upstream.backend.Backend``.
 
+    Args:
+        name: of the upstream.
+        check: called with each stream that comes back, at that moment.
+        retries: of the upstream.
+
     Attributes:
         free: what ``take`` gives, the last one first.
         returned: every stream that came back, in order.
-        check: called with each of them at that moment.
         refusal: what every search ends with at once, if anything.
     """
 

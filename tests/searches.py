@@ -35,7 +35,7 @@ class Played:
     """Follows ``upstream.connect.Attempt``; the test decides what comes of it.
 
     Attributes:
-        state: ``running``, ``reached``, ``ready``, ``failed`` or ``cancelled``.
+        state: ``made``, ``running``, ``reached``, ``ready``, ``failed`` or ``cancelled``.
         fails: ``start`` ends with this code at once; empty if not.
         user: the search.
         facts: what a handshake comes to.
