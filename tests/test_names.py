@@ -200,6 +200,7 @@ class NamesTests(SynchronousTestCase):
     def test_log(self) -> None:
         """Changes are told, once each; the order of addresses is none."""
         answers = [(), (), ("192.0.2.1", "192.0.2.2"), ("192.0.2.2", "192.0.2.1"), (), (), ("192.0.2.2", "192.0.2.1")]
+        answers += [("192.0.2.3", "192.0.2.2")] * 2
         with capturedLogs() as events:
             self.follow()
             for addresses in answers:
@@ -207,7 +208,7 @@ class NamesTests(SynchronousTestCase):
                 self.clock.advance(REFRESH)
         formats = [event["log_format"].split(";")[0] for event in events]
         fails, resolves = "{host} does not resolve", "{host} resolves to {addresses}"
-        self.assertEqual(formats, [fails, resolves, fails, resolves])
+        self.assertEqual(formats, [fails, resolves, fails, resolves, resolves])
         self.assertEqual(
             [events[0]["known"], events[2]["known"]], ["nothing, for it never did", "192.0.2.2, 192.0.2.1"]
         )
