@@ -193,6 +193,16 @@ class RoomTests(SynchronousTestCase):
                 act()
             self.assertEqual([formatEvent(event) for event in logs], lines)
 
+    def test_a_long_pause(self) -> None:
+        """Its end is said, however often there was no place in between."""
+        with capturedLogs() as logs:
+            self.enter(Guest(), Guest())
+            self.clock.pump([1.0] * 10)
+            self.leave(self.here[0])
+        taken, again = (formatEvent(event) for event in logs)
+        self.assertIn("no more until one ends", taken)
+        self.assertEqual(again, "Connections are accepted again")
+
 
 class PlacesTests(SynchronousTestCase):
     """What the process's own limits allow; each connection needs two descriptors."""
