@@ -29,6 +29,9 @@ class VisitTests(Attempts):
         assert one.connected is not None
         self.assertLessEqual(one.connected, one.finished)
         self.assert_nothing_left()
+        [peer] = self.peers
+        self.reactor.run(lambda: peer.end, peer.read)
+        self.assertEqual(peer.end, "close_notify")
 
     def test_configured_address(self) -> None:
         [one] = self.visit("127.0.0.1")
