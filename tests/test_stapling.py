@@ -17,6 +17,7 @@ from fipsrelay.config.model import Tls
 from fipsrelay.crypto import context, stapling
 from fipsrelay.crypto.policy import CNSA, SP800_52, demanded
 from fipsrelay.demo import certificates
+from tests.folders import Folders
 from tests.test_connect import Attempts
 from tests.test_context import HOST, Handshakes
 
@@ -33,10 +34,13 @@ def load_key(path: Path) -> Key:
     return serialization.load_pem_private_key(path.read_bytes(), None)
 
 
-class Answers(Handshakes):
-    def setUp(self) -> None:
-        super().setUp()
-        self.paths = certificates.write(self.place, [HOST])
+class Signing(Folders):
+    """Signs answers about the certificate that a test has written to its folder."""
+
+    place: Path
+    paths: certificates.Paths
+
+    def load_authority(self) -> None:
         self.certificate = load(self.paths.certificate)
         self.issuer = load(self.paths.authority)
         self.issuer_key = load_key(self.place / "authority.key")
@@ -85,6 +89,13 @@ class Answers(Handshakes):
         if usage:
             builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), critical=False)
         return builder.sign(signer or self.issuer_key, hashes.SHA256()), key
+
+
+class Answers(Signing, Handshakes):
+    def setUp(self) -> None:
+        super().setUp()
+        self.paths = certificates.write(self.place, [HOST])
+        self.load_authority()
 
 
 class ProblemTests(Answers):
@@ -177,15 +188,30 @@ class HandshakeTests(Answers):
             self.assertEqual(self.problem(b"", maximum), "the server stapled no OCSP answer")
 
 
-class AttemptTests(Attempts):
-    """Where it is required, no connection comes up without it."""
+class AttemptTests(Signing, Attempts):
+    """Where it is required, it is asked for, and no connection comes up without it."""
 
     def setUp(self) -> None:
         super().setUp()
+        self.load_authority()
         self.policy = demanded(Tls(ocsp_stapling="require"))
 
-    def test_required(self) -> None:
+    def staple(self, data: bytes) -> None:
+        self.server_context.set_ocsp_server_callback(lambda connection, _: data)
         self.start()
         self.play()
+
+    def test_good(self) -> None:
+        self.staple(self.answer())
+        self.assertEqual(self.user.heard, ["reached", "ready"])
+        self.ready()
+
+    def test_revoked(self) -> None:
+        self.staple(self.answer(status=ocsp.OCSPCertStatus.REVOKED))
+        detail = self.assert_failed("ocsp", 502, "policy")
+        self.assertEqual(detail, 'Layer6 invalid response, info: "the certificate is revoked (OCSP)"')
+
+    def test_none(self) -> None:
+        self.staple(b"")
         detail = self.assert_failed("ocsp", 502, "policy")
         self.assertEqual(detail, 'Layer6 invalid response, info: "the server stapled no OCSP answer"')
