@@ -67,6 +67,7 @@ class WelcomeTests(SynchronousTestCase):
         self.assertEqual(self.open(), (1, 1, 9))
         self.assertEqual(self.port.counters.handshakes, {FACTS.parameters: 1})
         self.assertEqual(self.port.deadlines._watched, {self.exchange})
+        self.assertEqual(self.exchange.deadline, self.port.timeouts.agent_keep_alive)
         self.stream.lose()
         self.assertEqual(self.open(), (1, 0, 10))
 
