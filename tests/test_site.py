@@ -169,6 +169,25 @@ class SiteTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(IndexError)), 1)
         self.assertEqual(self.get("/healthz").status, 200)
 
+    def test_scrapes(self) -> None:
+        """The metrics and the page are made anew only after a while: see ``Kept``."""
+        whole, made = self.relay.document, []
+
+        def document(state: str) -> Any:
+            made.append(state)
+            self.clock.advance(0.01)
+            return whole(state)
+
+        self.patch(self.relay, "document", document)
+        for path, fields in (("/metrics", {}), ("/", HTML)):
+            made.clear()
+            for _ in range(3):
+                self.get(path, **fields)
+            self.assertEqual(len(made), 1, path)
+            self.clock.advance(11)
+            self.get(path, **fields)
+            self.assertEqual(len(made), 2, path)
+
     def test_idle(self) -> None:
         """Connections do not stay for ever."""
         self.get("/healthz")
