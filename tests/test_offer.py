@@ -44,6 +44,12 @@ def fragmented(data: bytes, size: int) -> bytes:
     return b"".join(data[:3] + len(piece).to_bytes(2, "big") + piece for piece in pieces)
 
 
+def record(body: bytes) -> bytes:
+    """A ClientHello of this body, in one record."""
+    message = b"\1" + len(body).to_bytes(3, "big") + body
+    return b"\x16\3\1" + len(message).to_bytes(2, "big") + message
+
+
 class ReadTests(SynchronousTestCase):
     def test_of_a_real_client(self) -> None:
         offer = read(hello())
@@ -70,14 +76,21 @@ class ReadTests(SynchronousTestCase):
     def test_without_extensions(self) -> None:
         """As SSLv3 knew none."""
         body = b"\3\0" + bytes(32) + b"\0" + b"\0\2\0\5" + b"\1\0"
-        message = b"\1" + len(body).to_bytes(3, "big") + body
-        record = b"\x16\3\0" + len(message).to_bytes(2, "big") + message
-        self.assertEqual(read(record), Offer((0x0300,), (5,), (), (), (0,), ()))
+        self.assertEqual(read(record(body)), Offer((0x0300,), (5,), (), (), (0,), ()))
 
     def test_cut_anywhere(self) -> None:
         data = hello()
         for end in range(len(data)):
             self.assertRaises(ValueError, read, data[:end])
+
+    def test_cut_inside(self) -> None:
+        """Where only the inner lengths tell of it; before its extensions it is whole."""
+        body = hello()[9:]
+        found = []
+        for end in range(len(body)):
+            with contextlib.suppress(ValueError):
+                found.append(read(record(body[:end])).extensions)
+        self.assertEqual(found, [()])
 
     def test_others(self) -> None:
         data = hello()
@@ -86,9 +99,8 @@ class ReadTests(SynchronousTestCase):
 
     @given(st.binary(max_size=80))
     def test_nothing_but_value_errors(self, noise: bytes) -> None:
-        message = b"\1" + len(noise).to_bytes(3, "big") + noise
         with contextlib.suppress(ValueError):
-            read(b"\x16\3\1" + len(message).to_bytes(2, "big") + message)
+            read(record(noise))
 
 
 class DifferenceTests(SynchronousTestCase):
