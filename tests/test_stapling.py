@@ -73,9 +73,16 @@ class Signing(Folders):
             builder = builder.certificates([who])
         return builder.sign(key, algorithm or hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
-    def responder(self, *, usage: bool = True, end: datetime.datetime = NOW + HOUR, signer: Key = None) -> Any:
+    def responder(
+        self,
+        *,
+        usage: bool = True,
+        end: datetime.datetime = NOW + HOUR,
+        signer: Key = None,
+        curve: ec.EllipticCurve | None = None,
+    ) -> Any:
         """A certificate and key to which the issuer has delegated its answers."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = ec.generate_private_key(curve or ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "responder")])
         builder = (
             x509.CertificateBuilder()
@@ -140,7 +147,7 @@ class ProblemTests(Answers):
             self.assertEqual(self.problem(self.answer(begin=begin, until=until)), "")
 
     def test_signer(self) -> None:
-        """The issuer, or who has its word for it; the word is good for this use only, and not for ever."""
+        """The issuer, or who has its word for it and a key that is allowed; for this use only, and not for ever."""
         stranger = ec.generate_private_key(ec.SECP256R1())
         elsewhere = self.folder()
         namesake = certificates.write(elsewhere, [HOST]).authority
@@ -150,9 +157,21 @@ class ProblemTests(Answers):
             self.responder(usage=False),
             self.responder(end=NOW - HOUR),
             self.responder(signer=stranger),
+            self.responder(curve=ec.SECP256K1()),
         ):
             data = self.answer(responder=responder)
             self.assertEqual(self.problem(data), "the stapled OCSP answer is not signed by the certificate's issuer")
+
+    def test_rsa(self) -> None:
+        """A good answer, and one that a namesake of the issuer has signed."""
+        other = self.folder()
+        namesake = certificates.write(other, [HOST], authority="rsa2048").authority
+        self.place = self.folder()
+        self.paths = certificates.write(self.place, [HOST], authority="rsa2048")
+        self.load_authority()
+        self.assertEqual(self.problem(self.answer()), "")
+        data = self.answer(responder=(load(namesake), load_key(other / "authority.key")))
+        self.assertEqual(self.problem(data), "the stapled OCSP answer is not signed by the certificate's issuer")
 
     def test_hash(self) -> None:
         weak = self.answer(algorithm=hashes.SHA224())
