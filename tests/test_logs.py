@@ -103,6 +103,12 @@ class FormatTests(Folders):
         self.assertEqual(logs.as_syslog(self.made).decode(), head + "web: 3 of key ***")
         self.assertNotIn(b"\n", logs.as_syslog(failed()))
 
+    def test_names_of_files_that_are_not_utf_8(self) -> None:
+        """The line must not be lost for them."""
+        made = event(LogLevel.info, "no {file}", file=os.fsdecode(b"/etc/\xff.yaml"))
+        self.assertEqual(read_journal(logs.as_journal(made))["MESSAGE"], r"no /etc/\udcff.yaml")
+        self.assertTrue(logs.as_syslog(made).endswith(rb"no /etc/\udcff.yaml"))
+
     def test_redact(self) -> None:
         for text, wanted in (
             (f"api_key={KEY}&x", "api_key=***&x"),

@@ -85,7 +85,7 @@ def as_journal(event: LogEvent) -> bytes:
         "FIPSRELAY_LOGGER": _logger(event),
         **{f"FIPSRELAY_{re.sub('[^A-Z0-9]', '_', name.upper())}": str(value) for name, value in fields(event)},
     }
-    return b"".join(_journal_field(name, value[:_LARGEST].encode()) for name, value in entry.items())
+    return b"".join(_journal_field(name, _bytes(value[:_LARGEST])) for name, value in entry.items())
 
 
 def _journal_field(name: str, value: bytes) -> bytes:
@@ -98,7 +98,12 @@ def as_syslog(event: LogEvent) -> bytes:
     """A message of RFC 5424, without structured data: that would need a number of our own."""
     head = f"<{8 * _DAEMON + _priority(event)}>1 {_time(event.get('log_time'), 'microseconds')} "
     text = " ".join(_message(event)[:_LARGEST].split("\n"))
-    return f"{head}{socket.gethostname() or '-'} fipsrelay {os.getpid()} - - {text}".encode()
+    return _bytes(f"{head}{socket.gethostname() or '-'} fipsrelay {os.getpid()} - - {text}")
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8; names of files may have what is none."""
+    return text.encode(errors="backslashreplace")
 
 
 def _common(event: LogEvent) -> dict[str, Any]:
