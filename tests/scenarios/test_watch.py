@@ -12,7 +12,7 @@ import os
 import signal
 
 from tests.scenarios.program import Program
-from tests.scenarios.stage import GET, Stage, read_all, read_head
+from tests.scenarios.stage import EMPTY, GET, Stage, read_all, read_head
 
 SPOIL = """
 import resource, signal
@@ -95,6 +95,8 @@ class WatchTests(Stage):
         self.assertNotIn("LOST", self.page())
         agent.sendall(GET)
         self.assertEqual(read_head(upstream)[:7], GET[:7])
+        upstream.sendall(EMPTY)
+        self.assertEqual(read_head(agent), EMPTY)
         self.assertNotIn("FIPS check", self.relay.output)
 
     def test_goes_on_after_a_check_that_could_not_be_made(self) -> None:
