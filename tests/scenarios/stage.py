@@ -96,7 +96,7 @@ class TlsPeer:
             self._failures.append(error)
 
     def stop(self) -> None:
-        """End all connections, and raise what a ``serve`` raised; more than once is fine."""
+        """End all connections, and raise what a ``serve`` raised, or that one does not end; more than once is fine."""
         if self._listener.fileno() < 0:
             return
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -112,6 +112,8 @@ class TlsPeer:
             thread.join(TIMEOUT)
         if failures:
             raise failures[0]
+        if any(thread.is_alive() for thread in self._threads):
+            raise TimeoutError("what serves a connection does not end with it")
 
 
 class PlayedPeer:
