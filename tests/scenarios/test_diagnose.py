@@ -9,8 +9,6 @@ from __future__ import annotations
 import http.client
 import re
 import socket
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
@@ -51,7 +49,6 @@ class Check:
         return status in (200, 307, 308) if self.method == "HEAD" else status < 400
 
 
-Answers = list[tuple[Check, http.client.HTTPResponse, bytes]]
 METRICS = "datadog-metrics"
 #: Over one connection: the forwarder's client keeps it.
 CORE = (
@@ -100,17 +97,12 @@ class DiagnoseTests(PresetStage):
         self.addCleanup(self.intake.stop)
         self.relay = self.start_preset(self.intake.port)
 
-    def diagnose(self, at_once: int = 1) -> Answers:
-        """Every check with its answer; of so many connections at the same time."""
-        connections: list[tuple[socket.socket, Sequence[Check]]] = [(self.connect(self.page_port + 1), CORE)]
-        connections += ((self.connect(self.page_port + each.offset), (each,)) for each in (FLARE, *TRACKS))
-        with ThreadPoolExecutor(at_once) as threads:
-            return [answer for answers in threads.map(self.ask_all, connections) for answer in answers]
-
-    def ask_all(self, asked: tuple[socket.socket, Sequence[Check]]) -> Answers:
-        """Over one connection, one after the other."""
-        connection, checks = asked
-        return [(check, *self.ask(check, connection)) for check in checks]
+    def diagnose(self) -> list[tuple[Check, http.client.HTTPResponse, bytes]]:
+        """Every check with its answer."""
+        core = self.connect(self.page_port + 1)
+        connections = [*((check, core) for check in CORE)]
+        connections += ((check, self.connect(self.page_port + check.offset)) for check in (FLARE, *TRACKS))
+        return [(check, *self.ask(check, connection)) for check, connection in connections]
 
     def ask(self, check: Check, connection: socket.socket) -> tuple[http.client.HTTPResponse, bytes]:
         connection.sendall(check.request(self.page_port + check.offset))
@@ -134,7 +126,7 @@ class DiagnoseTests(PresetStage):
     def test_fails_with_the_reason(self) -> None:
         """What the Agent prints is the first 500 bytes of the answer; an empty reply would make it suspect TLS."""
         self.intake.stop()
-        for check, answer, body in self.diagnose(len(TRACKS)):  # each waits for a while whether somebody comes
+        for check, answer, body in self.diagnose():
             self.assertEqual((answer.status, answer.headers["Fipsrelay-Error"]), (503, "connect-refused"), check)
             self.assertFalse(check.passes(answer.status))
             if check.method == "HEAD":
