@@ -221,6 +221,8 @@ def make_context(
 
 
 def _accept(listener: socket.socket, intake: Intake, context: SSL.Context) -> None:
+    # Nor in the threads that are started here: taken by one of them, it would not wake the one that acts on it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     while True:
         raw, _ = listener.accept()
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

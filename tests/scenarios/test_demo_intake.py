@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
+import socket
 import ssl
+import threading
+import time
+from concurrent import futures
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -26,6 +31,17 @@ class _Connection(http.client.HTTPSConnection):
     def connect(self) -> None:
         http.client.HTTPConnection.connect(self)
         self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def shake_hands(port: int, context: ssl.SSLContext, done: list[int], over: threading.Event) -> None:
+    """One connection after the other, and how many there were; until nobody is there."""
+    while not over.is_set():
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), 10) as sock,
+            context.wrap_socket(sock, server_hostname=HOSTS[0]),
+        ):
+            done.append(port)
 
 
 class DemoIntakeTests(SynchronousTestCase):
@@ -120,6 +136,23 @@ class DemoIntakeTests(SynchronousTestCase):
     def test_sigterm_ends_it_with_status_0(self) -> None:
         intake = IntakeProcess(certificates.write(self.folder, HOSTS))
         self.assertEqual(intake.stop(), 0)
+
+    def test_sigterm_amid_handshakes(self) -> None:
+        """Also when it comes to one of the threads of its connections."""
+        paths = certificates.write(self.folder, HOSTS)
+        context = ssl.create_default_context(cafile=str(paths.authority))
+        for _ in range(10):
+            intake = self.start(paths=paths)
+            done: list[int] = []
+            over = threading.Event()
+            with futures.ThreadPoolExecutor() as threads:
+                for _ in range(4):
+                    threads.submit(shake_hands, intake.port, context, done, over)
+                while len(done) < 20:
+                    time.sleep(0.01)
+                status = intake.stop()
+                over.set()
+            self.assertEqual(status, 0)
 
     def test_it_ends_when_its_parent_closes_its_input(self) -> None:
         intake = IntakeProcess(certificates.write(self.folder, HOSTS))
