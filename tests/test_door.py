@@ -70,7 +70,8 @@ class DoorTests(SynchronousTestCase):
         self.after(2, away=True)
         self.ports[1].taken = True
         said = self.after(65, away=False)
-        self.assertEqual(said, ["error: web: no connection can be accepted: Address already in use"] * 2)
+        words = "no connection can be accepted on port 1: Address already in use; see 'fipsrelay doctor'"
+        self.assertEqual(said, [f"error: web: {words}"] * 2)
         self.ports[1].taken = False
         self.assertEqual(self.after(2, away=False), ["info: web: connections are accepted again"])
         self.assertEqual(self.opened, 1)

@@ -221,7 +221,7 @@ def make_context(
 
 
 def _accept(listener: socket.socket, intake: Intake, context: SSL.Context) -> None:
-    # Nor in the threads that are started here: taken by one of them, it would not wake the one that acts on it.
+    # Here and in the threads that are started here: one that took it would not wake the main thread, which acts on it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     while True:
         raw, _ = listener.accept()

@@ -81,7 +81,12 @@ class Door:
         except OSError as error:
             if self._repeats.admit(str(error), self._frontend.deadlines.now()) is not None:
                 intake = self._frontend.intake
-                _log.error("{intake}: no connection can be accepted: {error}", intake=intake.name, error=error.strerror)
+                _log.error(
+                    "{intake}: no connection can be accepted on port {port}: {error}; see 'fipsrelay doctor'",
+                    intake=intake.name,
+                    port=intake.port,
+                    error=error.strerror,
+                )
             return False
         self._shut = False
         return True

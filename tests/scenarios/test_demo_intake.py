@@ -9,9 +9,9 @@ import os
 import socket
 import ssl
 import threading
-import time
 from concurrent import futures
 from pathlib import Path
+from queue import SimpleQueue
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -33,15 +33,15 @@ class _Connection(http.client.HTTPSConnection):
         self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
 
 
-def shake_hands(port: int, context: ssl.SSLContext, done: list[int], over: threading.Event) -> None:
-    """One connection after the other, and how many there were; until nobody is there."""
+def shake_hands(port: int, context: ssl.SSLContext, done: SimpleQueue[int], over: threading.Event) -> None:
+    """One connection after the other; each that came up is told."""
     while not over.is_set():
         with (
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", port), 10) as sock,
             context.wrap_socket(sock, server_hostname=HOSTS[0]),
         ):
-            done.append(port)
+            done.put(port)
 
 
 class DemoIntakeTests(SynchronousTestCase):
@@ -143,16 +143,17 @@ class DemoIntakeTests(SynchronousTestCase):
         context = ssl.create_default_context(cafile=str(paths.authority))
         for _ in range(10):
             intake = self.start(paths=paths)
-            done: list[int] = []
+            done: SimpleQueue[int] = SimpleQueue()
             over = threading.Event()
             with futures.ThreadPoolExecutor() as threads:
                 for _ in range(4):
                     threads.submit(shake_hands, intake.port, context, done, over)
-                while len(done) < 20:
-                    time.sleep(0.01)
-                status = intake.stop()
-                over.set()
-            self.assertEqual(status, 0)
+                try:
+                    for _ in range(20):
+                        done.get(timeout=10)
+                    self.assertEqual(intake.stop(), 0)
+                finally:
+                    over.set()
 
     def test_it_ends_when_its_parent_closes_its_input(self) -> None:
         intake = IntakeProcess(certificates.write(self.folder, HOSTS))
