@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import re
+from http import HTTPStatus
 from typing import Any
 
 import attrs
@@ -32,6 +35,17 @@ PAGE_HEADERS = {
     "referrer-policy": "no-referrer",
 }
 
+SCRAPE = b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n"
+REQUESTS = (
+    SCRAPE,
+    b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"HEAD / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nContent-Length: %d\r\n\r\n%b" % (len(SCRAPE), SCRAPE),
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+    % (len(SCRAPE), SCRAPE),
+)
+DATE = re.compile(rb"Date: [^\r]+\r\n")
+
 
 @attrs.frozen
 class Answer:
@@ -52,8 +66,12 @@ class SiteTests(SynchronousTestCase):
             lambda: self.relay.document(self.state), lambda: self.reports[0], lambda: self.state, self.clock
         )
         self.transport = StringTransport()
-        self.channel = self.site.buildProtocol(None)
-        self.channel.makeConnection(self.transport)
+        self.channel = self.connect(self.transport)
+
+    def connect(self, transport: StringTransport) -> Any:
+        channel: Any = self.site.buildProtocol(None)
+        channel.makeConnection(transport)
+        return channel
 
     def ask(self, method: str, path: str, body: bytes = b"", /, **fields: str) -> Answer:
         """On the one connection, which goes on."""
@@ -143,13 +161,13 @@ class SiteTests(SynchronousTestCase):
 
     def test_bodies_are_not_kept(self) -> None:
         """Nobody fills the disk or the memory by sending one."""
-        answer, kept = self.site.answer, []
+        find, kept = self.site.find, []
 
         def keeping(request: Any) -> Any:
             kept.append((request.content.read(), request.args))
-            return answer(request)
+            return find(request)
 
-        self.patch(self.site, "answer", keeping)
+        self.patch(self.site, "find", keeping)
         form = {"content-type": "application/x-www-form-urlencoded"}
         for method, status in (("POST", 405), ("GET", 200)):
             self.assertEqual(self.ask(method, "/healthz", b"a=b&" * 50_000, **form).status, status)
@@ -157,9 +175,9 @@ class SiteTests(SynchronousTestCase):
 
     def test_head(self) -> None:
         """What GET would say of its content, without it."""
-        for path in ("/healthz", "/nothing"):
-            answer, content = self.ask("HEAD", path), self.text(path)
-            self.assertEqual((answer.content, int(answer.headers["content-length"])), ("", len(content)))
+        for path in ("/healthz", "/nothing", "/", "/"):
+            answer, content = self.ask("HEAD", path, **HTML), self.text(path, **HTML)
+            self.assertEqual((answer.content, int(answer.headers["content-length"])), ("", len(content.encode())))
 
     def test_failure(self) -> None:
         """Of ours is logged, and is an answer."""
@@ -188,9 +206,95 @@ class SiteTests(SynchronousTestCase):
             self.get(path, **fields)
             self.assertEqual(len(made), 2, path)
 
+    def test_again(self) -> None:
+        """The same request is not read again, and gets the same answer as new as ever."""
+        find, read = self.site.find, []
+
+        def reading(request: Any) -> Any:
+            read.append(request.path)
+            return find(request)
+
+        self.patch(self.site, "find", reading)
+        for path, fields in (("/metrics", {}), ("/", HTML)):
+            read.clear()
+            first, second = (self.get(path, **fields) for _ in range(2))
+            self.assertEqual({**second.headers, "date": ""}, {**first.headers, "date": ""})
+            # But for the process's own CPU time
+            self.assertEqual(*(each.content.partition("# HELP process_")[0] for each in (first, second)))
+            self.relay.counters.intakes["metrics"].requests[207] += 1
+            self.transport = StringTransport()
+            self.channel = self.connect(self.transport)
+            self.assertIn("207", self.get(path, **fields).content)
+            self.assertEqual(len(read), 1)
+            for _ in range(2):
+                self.assertEqual(self.get(path, **fields, host="rebound.example").status, 421)
+            del self.relay.counters.intakes["metrics"].requests[207]
+
+    def test_again_fails(self) -> None:
+        self.get("/metrics")
+        self.patch(self.relay, "document", lambda state: 1 / 0)
+        for _ in range(2):
+            self.assertEqual(self.get("/metrics").status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
+    def test_last(self) -> None:
+        """The end of a connection is that of its last request only."""
+        for _ in range(2):
+            self.get("/metrics", connection="close")
+            self.assertTrue(self.transport.disconnecting)
+            self.transport = StringTransport()
+            self.channel = self.connect(self.transport)
+
+    @given(strategies.lists(strategies.sampled_from(REQUESTS), max_size=6), strategies.data())
+    def test_cut_anywhere(self, requests: list[bytes], data: strategies.DataObject) -> None:
+        """However requests come in, all of them are answered in their order, as each is by itself."""
+        expected = []
+        for request in requests:
+            transport = StringTransport()
+            self.connect(transport).dataReceived(request)
+            expected.append(DATE.sub(b"", transport.value()))
+        stream = b"".join(requests)
+        starts = [0, *(found.start() for found in re.finditer(b"(?=GET|HEAD|POST)", stream)), len(stream)]
+        cuts = data.draw(strategies.sets(strategies.sampled_from(starts) | strategies.integers(0, len(stream))), "cuts")
+        pieces = [stream[begin:end] for begin, end in itertools.pairwise(sorted({0, *cuts, len(stream)}))]
+        self.site.known.clear()
+        transport = StringTransport()
+        channel = self.connect(transport)
+        for piece in pieces * 2:
+            channel.dataReceived(piece)
+        self.assertEqual(DATE.sub(b"", transport.value()), b"".join(expected * 2))
+
+    def test_body_like_a_request(self) -> None:
+        for request, status in zip(REQUESTS[-2:], (200, 405), strict=True):
+            self.channel.dataReceived(SCRAPE)
+            self.transport.clear()
+            for piece in request.partition(SCRAPE):
+                self.channel.dataReceived(piece)
+            self.assertEqual(re.findall(rb"HTTP/1.1 (\d+) ", self.transport.value()), [b"%d" % status])
+
+    def test_half_a_line(self) -> None:
+        """What comes after it is not the request that it looks like."""
+        self.channel.dataReceived(SCRAPE)
+        self.transport.clear()
+        self.channel.dataReceived(b"HEAD ")
+        self.channel.dataReceived(SCRAPE)
+        self.assertTrue(self.transport.value().startswith(b"HTTP/1.1 400 "))
+
+    def test_spellings(self) -> None:
+        """As many of them as anybody sends are known, but no more of them than are useful."""
+        for number in range(1000):
+            self.assertEqual(self.get("/metrics", number=str(number)).status, 200)
+            self.assertLessEqual(len(self.site.known), 64)
+        self.site.known.clear()
+        self.assertEqual(self.get("/metrics", much="x" * 10_000).status, 200)
+        self.assertEqual(self.site.known, {})
+
     def test_idle(self) -> None:
         """Connections do not stay for ever."""
-        self.get("/healthz")
+        for path in ["/healthz"] * 3 + ["/metrics"] * 3:
+            self.clock.pump([30])
+            self.get(path)
+        self.assertFalse(self.transport.disconnecting)
         self.clock.pump([30] * 3)
         self.assertTrue(self.transport.disconnecting)
 
@@ -247,4 +351,4 @@ class KeptTests(SynchronousTestCase):
             now[0] += 0.01
         self.assertIn(len(made), (10, 11))
         now[0] += 10.0
-        self.assertEqual(kept(), ("text/plain", b"%d" % len(made)))
+        self.assertEqual(kept(), (HTTPStatus.OK, "text/plain", b"%d" % len(made)))

@@ -14,10 +14,10 @@ from urllib.parse import unquote_to_bytes
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.internet.tcp import Port
 from twisted.logger import Logger
-from twisted.web.http import HTTPFactory, Request, datetimeToString
+from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
 from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
@@ -29,6 +29,9 @@ Document = Mapping[str, Any]
 Text = tuple[str, bytes]  # content type and content
 Answer = tuple[HTTPStatus, str, bytes]  # status, content type and content
 _SHARE = 1000  # of the time that passes, one part may go into making the same text anew
+_SPELLINGS = 64  # of requests that are known by their bytes, and at most so many bytes of each
+_LONGEST = 2048
+_END = b"\r\n\r\n"  # of a request's head
 _PLAIN = "text/plain; charset=utf-8"
 _HEADERS = {
     b"Cache-Control": b"no-store",
@@ -49,10 +52,12 @@ _METHODS = (b"GET", b"HEAD")
 _log = Logger()
 
 
-def _says(status: HTTPStatus, words: str) -> Answer:
-    return status, _PLAIN, f"{words}\n".encode()
+def _says(status: HTTPStatus, words: str) -> Callable[[], Answer]:
+    answer = status, _PLAIN, f"{words}\n".encode()
+    return lambda: answer
 
 
+_ALIVE = _says(HTTPStatus.OK, "alive")
 _READ_ONLY = _says(HTTPStatus.METHOD_NOT_ALLOWED, "there is nothing to change here")
 _MISDIRECTED = _says(HTTPStatus.MISDIRECTED_REQUEST, "this is served for names of this host only")
 _BROKEN = _says(HTTPStatus.INTERNAL_SERVER_ERROR, "no answer could be made; the relay's log says why")
@@ -73,16 +78,37 @@ class Kept:
         self._make = make
         self._seconds = seconds
         self._until = float("-inf")
-        self._text: Text = ("", b"")
+        self._answer: Answer = (HTTPStatus.OK, "", b"")
 
-    def __call__(self) -> Text:
-        """The text."""
+    def __call__(self) -> Answer:
+        """With the text."""
         began = self._seconds()
         if began >= self._until:
-            self._text = self._make()
+            self._answer = (HTTPStatus.OK, *self._make())
             ended = self._seconds()
             self._until = ended + _SHARE * (ended - began)
-        return self._text
+        return self._answer
+
+
+def _made(make: Callable[[], Answer]) -> Answer:
+    try:
+        return make()
+    except Exception:
+        _log.failure("no answer could be made")
+        return _BROKEN()
+
+
+def _fields(status: HTTPStatus, kind: str, content: bytes) -> dict[bytes, bytes]:
+    """The header fields of an answer."""
+    fields = {
+        **(_PAGE_HEADERS if kind == _HTML else _HEADERS),
+        b"Content-Type": kind.encode(),
+        b"Content-Length": b"%d" % len(content),
+        b"Date": datetimeToString(),
+    }
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        fields[b"Allow"] = b", ".join(_METHODS)
+    return fields
 
 
 @provider(INonQueuedRequestFactory)
@@ -93,6 +119,8 @@ class _Look(Request):
     needs none, and scrapes cost half without it.
     """
 
+    channel: _Channel
+
     def gotLength(self, length: int | None) -> None:
         """Room for no body, however long: nothing here takes one."""
         self.content = io.BytesIO()
@@ -101,22 +129,57 @@ class _Look(Request):
         """Drop it."""
 
     def process(self) -> None:
-        try:
-            status, kind, content = self.channel.factory.answer(self)
-        except Exception:
-            _log.failure("no answer could be made for {path!r}", path=self.path)
-            status, kind, content = _BROKEN
+        status, kind, content = _made(self._answer)
         self.setResponseCode(status, status.phrase.encode())
-        put = self.responseHeaders.setRawHeaders
-        for name, value in (_PAGE_HEADERS if kind == _HTML else _HEADERS).items():
-            put(name, [value])
-        if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            put(b"Allow", [b", ".join(_METHODS)])
-        put(b"Content-Type", [kind.encode()])
-        put(b"Content-Length", [b"%d" % len(content)])
-        put(b"Date", [datetimeToString()])
+        for name, value in _fields(status, kind, content).items():
+            self.responseHeaders.setRawHeaders(name, [value])
         self.write(content)
         self.finish()
+
+    def _answer(self) -> Answer:
+        make = self.channel.factory.find(self)
+        if isinstance(make, Kept) and self.method == b"GET":
+            self.channel.remember(make)
+        return make()
+
+
+class _Channel(HTTPChannel):
+    """A connection to the page.
+
+    A scraper's request is the same, byte for byte, each time. Where the answer to it is kept, it is known by its bytes
+    and not read again, which would take ten times as long; all others are twisted.web's.
+    """
+
+    requestFactory = _Look
+    factory: StatusSite
+    transport: Any
+    _between = True  # whether the next byte begins a request
+    _head = b""  # all that has come, if that can be one request's head and nothing else
+
+    def dataReceived(self, data: bytes) -> None:
+        """Requests, or parts of them."""
+        make = self.factory.known.get(data) if self._between else None
+        if make:
+            self.resetTimeout()
+            self._write(*_made(make))
+            return
+        is_head = self._between and data.find(_END) == len(data) - len(_END)
+        self._head = data if is_head else b""
+        super().dataReceived(data)
+        self._between = not self.requests and data.endswith(_END)
+
+    def _write(self, status: HTTPStatus, kind: str, content: bytes) -> None:
+        lines = [b"%b: %b\r\n" % field for field in _fields(status, kind, content).items()]
+        start = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
+        self.transport.write(b"".join((start, *lines, b"\r\n", content)))
+
+    def remember(self, make: Kept) -> None:
+        """Answer with it whenever the request that is being answered comes again, on any connection."""
+        if self.persistent and 0 < len(self._head) <= _LONGEST:
+            known = self.factory.known
+            if len(known) == _SPELLINGS:
+                known.clear()
+            known[self._head] = make
 
 
 class StatusSite(HTTPFactory):
@@ -127,9 +190,13 @@ class StatusSite(HTTPFactory):
         report: gives the one of ``evidence``.
         state: one word for what the relay does, ``ready`` when it takes connections.
         reactor: its clock.
+
+    Attributes:
+        known: what answers requests, by their bytes.
     """
 
     noisy = False
+    protocol: Any = _Channel
 
     def __init__(
         self,
@@ -141,46 +208,40 @@ class StatusSite(HTTPFactory):
         super().__init__(reactor=reactor)
         metrics = Metrics(document)
         kinds: dict[str, Kept] = {}
-
         browsers = Kept(lambda: (_HTML, page.render(document())), reactor.seconds)
+        others = _found(lambda: (_PLAIN, text.render(document()).encode()))
 
-        def first(request: Request) -> Text:
+        def first(request: Request) -> Callable[[], Answer]:
             """The page, and its text for those who do not ask for HTML, as curl does."""
-            return browsers() if "text/html" in _accept(request) else (_PLAIN, text.render(document()).encode())
+            return browsers if "text/html" in _accept(request) else others
 
-        def scraped(request: Request) -> Text:
+        def scraped(request: Request) -> Callable[[], Answer]:
             accept = _accept(request)
             kind = metrics.kind(accept)
             if kind not in kinds:
                 kinds[kind] = Kept(lambda: (kind, metrics.render(accept)), reactor.seconds)
-            return kinds[kind]()
+            return kinds[kind]
 
-        def ready(_: Request) -> Answer:
+        def ready() -> Answer:
             now = state()
-            return _says(HTTPStatus.OK if now == "ready" else HTTPStatus.SERVICE_UNAVAILABLE, now)
+            return _says(HTTPStatus.OK if now == "ready" else HTTPStatus.SERVICE_UNAVAILABLE, now)()
 
-        alive = _says(HTTPStatus.OK, "alive")
-        self._answers: dict[str, Callable[[Request], Answer]] = {
-            "": _found(first),
-            "status": _found(lambda _: _json(document())),
-            "metrics": _found(scraped),
-            ";csv": _found(lambda _: (_PLAIN, haproxy.render(document()).encode())),
-            "healthz": lambda _: alive,
-            "readyz": ready,
-            "evidence.json": _found(lambda _: _json(report())),
+        self._pages: dict[str, Callable[[Request], Callable[[], Answer]]] = {
+            "": first,
+            "status": lambda _: _found(lambda: _json(document())),
+            "metrics": scraped,
+            ";csv": lambda _: _found(lambda: (_PLAIN, haproxy.render(document()).encode())),
+            "healthz": lambda _: _ALIVE,
+            "readyz": lambda _: ready,
+            "evidence.json": lambda _: _found(lambda: _json(report())),
         }
         self._unknown = _says(
-            HTTPStatus.NOT_FOUND, f"there is nothing here; see {', '.join(f'/{name}' for name in self._answers)}"
+            HTTPStatus.NOT_FOUND, f"there is nothing here; see {', '.join(f'/{name}' for name in self._pages)}"
         )
+        self.known: dict[bytes, Kept] = {}
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """A channel whose requests are answered here, without twisted.web's resources."""
-        channel: Any = super().buildProtocol(addr)
-        channel.requestFactory = _Look
-        return channel
-
-    def answer(self, request: Request) -> Answer:
-        """What the request gets."""
+    def find(self, request: Request) -> Callable[[], Answer]:
+        """What makes the answer that the request gets."""
         if not is_own_name(request.getHeader("host") or "localhost"):
             # Some page in a browser has made its own name lead here (DNS rebinding).
             return _MISDIRECTED
@@ -188,8 +249,8 @@ class StatusSite(HTTPFactory):
             return _READ_ONLY
         name = unquote_to_bytes(request.path).decode("latin-1").removeprefix("/")
         # HAProxy's readers append what they want to the path: /;csv;norefresh
-        make = self._answers.get(";csv" if "csv" in name.split(";")[1:] else name)
-        return make(request) if make else self._unknown
+        choose = self._pages.get(";csv" if "csv" in name.split(";")[1:] else name)
+        return choose(request) if choose else self._unknown
 
     def log(self, request: object) -> None:
         """A look at the page is no news."""
@@ -212,8 +273,8 @@ def _accept(request: Request) -> str:
     return request.getHeader("accept") or ""
 
 
-def _found(make: Callable[[Request], Text]) -> Callable[[Request], Answer]:
-    return lambda request: (HTTPStatus.OK, *make(request))
+def _found(make: Callable[[], Text]) -> Callable[[], Answer]:
+    return lambda: (HTTPStatus.OK, *make())
 
 
 def _json(document: Document) -> Text:
