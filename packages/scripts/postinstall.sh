@@ -42,9 +42,12 @@ elif [ "$(stat -c %G "$CONFIG")" = UNKNOWN ]; then
     chgrp "$group" "$CONFIG"
 fi
 
+# At the first installation only: what an operator has disabled since then stays so.
+case "$1$2" in
+configure | 1) [ ! -x "$(command -v systemctl)" ] || systemctl enable --quiet fipsrelay.service ;;
+esac
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
-    systemctl enable --quiet fipsrelay.service
 elif [ -x "$(command -v update-rc.d)" ]; then
     update-rc.d fipsrelay defaults >/dev/null
 fi
@@ -60,10 +63,13 @@ if ! /opt/fipsrelay/bin/fipsrelay module --prove -c "$CONFIG" >/dev/null; then
     echo "fipsrelay: no FIPS module that $CONFIG allows. Run 'fipsrelay module', or name one there; then start the service."
     exit 0
 fi
+# One that is disabled and does not run is so on purpose.
 if [ -d /run/systemd/system ]; then
-    systemctl restart fipsrelay.service
+    ! systemctl --quiet is-enabled fipsrelay.service && ! systemctl --quiet is-active fipsrelay.service ||
+        systemctl restart fipsrelay.service
 elif [ -x "$(command -v initctl)" ] && initctl version 2>/dev/null | grep -q upstart; then
-    initctl restart fipsrelay 2>/dev/null || initctl start fipsrelay
+    initctl restart fipsrelay 2>/dev/null || grep -qs '^manual' /etc/init/fipsrelay.override ||
+        initctl start fipsrelay
 elif [ -x "$(command -v invoke-rc.d)" ]; then
     invoke-rc.d fipsrelay restart
 fi || echo "fipsrelay: it did not start; 'fipsrelay doctor -c $CONFIG' says why" >&2

@@ -7,12 +7,9 @@ remove | purge | 0) ;;
 *) exit 0 ;;
 esac
 
-if [ -d /run/systemd/system ]; then
-    systemctl daemon-reload
-fi
-
 if [ "$1" = purge ]; then
     rm -f /etc/systemd/system/fipsrelay.service.d/user.conf
+    rm -f /etc/systemd/system/*.wants/fipsrelay.service /etc/systemd/system/*.wants/fipsrelay.socket
     if [ -d /etc/systemd/system/fipsrelay.service.d ]; then
         rmdir --ignore-fail-on-non-empty /etc/systemd/system/fipsrelay.service.d # an operator's own drop-ins stay
     fi
@@ -23,4 +20,8 @@ if [ "$1" = purge ]; then
     if getent passwd fipsrelay >/dev/null; then
         userdel fipsrelay
     fi
+fi
+
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
 fi

@@ -1,4 +1,4 @@
-"""The .deb on a machine of its own, from the installation to the purge, with the init script."""
+"""The .deb on a machine of its own, from the installation to the purge, with the init script and with systemd."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from fipsrelay.crypto import module
 from packages.tests.built import package
 from packages.tests.hosted import CONFIG
-from packages.tests.packaged import NEWER, SLOT, UNIT, Packaged
+from packages.tests.packaged import NEWER, SLOT, UNIT, Packaged, SystemdPackaged
 
 PIDFILE = "/run/fipsrelay/fipsrelay.pid"
 PLACES = (
@@ -152,6 +152,20 @@ class KeptTests(Bare):
         self.assertIn("FIPS check module-unlisted failed", said)
         self.assertIn(f"no FIPS module that {CONFIG} allows", said)
 
+    def test_disabled(self) -> None:
+        """An upgrade does not start it."""
+        self.call("dpkg", "--install", self.bring(package("deb")))
+        self.configure()
+        self.call("fipsrelay", "module", "--install", self.bring(module.find("auto").path))
+        for disabled in (False, True):
+            if disabled:
+                self.call("service", "fipsrelay", "stop")
+                self.call("update-rc.d", "fipsrelay", "disable")
+            said = self.call("dpkg", "--install", self.newer())
+            self.assertEqual(self.path(PIDFILE).exists(), not disabled, said)
+            links = self.call("sh", "-c", "ls /etc/rc2.d")
+            self.assertRegex(links, r"(?m)^[KS]\d\dfipsrelay$".replace("KS", "K" if disabled else "S"))
+
     def test_agent_that_has_gone(self) -> None:
         """With it the user that ran the relay: an upgrade gives the relay its own."""
         places = ("/var/lib/fipsrelay", CONFIG)
@@ -162,3 +176,33 @@ class KeptTests(Bare):
         self.call("dpkg", "--install", self.newer())
         self.assertEqual(self.call("stat", "-c", "%U:%G", *places), "fipsrelay:fipsrelay\nroot:fipsrelay\n")
         self.assertFalse(self.path(f"/etc/systemd/system/{UNIT}.d/user.conf").exists())
+
+
+class SystemdTests(SystemdPackaged):
+    def is_enabled_and_active(self) -> tuple[bool, bool]:
+        found = [self.call("sh", "-c", f"systemctl {ask} {UNIT} || true").strip() for ask in ("is-enabled", "is-active")]
+        return found[0] == "enabled", found[1] == "active"
+
+    def test_disabled(self) -> None:
+        """What an operator has disabled stays so, through upgrades and a removal; otherwise it is started again."""
+        self.call("dpkg", "--install", self.bring(package("deb")))
+        self.assertEqual(self.is_enabled_and_active(), (True, False))  # there is no module
+        self.configure()
+        self.call("fipsrelay", "module", "--install", self.bring(module.find("auto").path))
+        newer = self.newer()
+        for enabled in (True, False, True):
+            self.call("systemctl", "enable" if enabled else "disable", "--now", UNIT)
+            for removed in (False, True):
+                if removed:
+                    self.call("dpkg", "--remove", "fipsrelay")
+                said = self.call("dpkg", "--install", newer)
+                self.assertEqual(self.is_enabled_and_active(), (enabled, enabled), said)
+        self.call("systemctl", "disable", UNIT)
+        pid = self.show("MainPID")
+        self.call("dpkg", "--install", newer)
+        self.assertEqual(self.is_enabled_and_active(), (False, True))
+        self.assertNotEqual(self.show("MainPID"), pid, "the old program runs on")
+        self.call("systemctl", "enable", UNIT)
+        pid = self.show("MainPID")
+        self.call("dpkg", "--purge", "fipsrelay")
+        self.assert_nothing_left(pid)
