@@ -180,8 +180,7 @@ class KeptTests(Bare):
 
 class SystemdTests(SystemdPackaged):
     def is_enabled_and_active(self) -> tuple[bool, bool]:
-        found = [self.call("sh", "-c", f"systemctl {ask} {UNIT} || true").strip() for ask in ("is-enabled", "is-active")]
-        return found[0] == "enabled", found[1] == "active"
+        return self.show("UnitFileState") == "enabled", self.show("ActiveState") == "active"
 
     def test_disabled(self) -> None:
         """What an operator has disabled stays so, through upgrades and a removal; otherwise it is started again."""
