@@ -64,6 +64,7 @@ class LifecycleTests(Bare):
         found = self.call("sh", "-c", look.format(f"{CONFIG} /var/lib/fipsrelay")).splitlines()
         self.assertEqual(found, [f"root:fipsrelay 640 {CONFIG}", "fipsrelay:fipsrelay 750 /var/lib/fipsrelay"])
         self.assertEqual(self.path(CONFIG).read_bytes(), self.path(f"{CONFIG}.example").read_bytes())
+        self.assertEqual(self.call("systemctl", "is-enabled", UNIT), "enabled\n")  # for when systemd runs here
         self.assertRegex(self.call("getent", "passwd", "fipsrelay"), ":/var/lib/fipsrelay:/usr/sbin/nologin\n$")
         others = "find /opt/fipsrelay ( -not -user root -o -not -group root -o ( -not -type l -perm /022 ) )"
         self.assertEqual(self.call(*others.split()), "")
@@ -130,6 +131,7 @@ class LifecycleTests(Bare):
         for place in PLACES:
             self.assertFalse(self.path(place).exists(), place)
         self.assertEqual(self.call("sh", "-c", "ls -d /etc/rc*.d/*fipsrelay 2>/dev/null || true"), "")
+        self.assertEqual(self.call("find", "/etc/systemd", "-lname", "*fipsrelay*"), "")
         for kind in ("passwd", "group"):
             self.assertEqual(self.call("getent", kind, "fipsrelay", status=2), "")
 
