@@ -222,7 +222,7 @@ class Relay(Stages):
     def stopService(self) -> Deferred[None]:
         """Finish what is under way."""
         self._state = "draining"
-        self._notify.stopping()
+        self._notify.stopping(self._parts.config.timeouts.drain)
         return super().stopService()
 
     def _ready(self) -> None:

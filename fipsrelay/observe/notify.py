@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from fipsrelay.relay.sockets import MOST_DESCRIPTORS
 
 _INTERVAL = 10.0  # seconds from one status to the next, where there is no watchdog
+_CLOSING = 10.0  # seconds that a stop may take beside what is under way
 
 # Its queue holds ten messages (net.unix.max_dgram_qlen), of all services.
 _PATIENCE = 1.0  # seconds
@@ -99,9 +100,13 @@ class Notify(Service):
         """The configuration is read again; ``ready`` follows."""
         self._manager.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
 
-    def stopping(self) -> None:
-        """The relay finishes what is under way; the watchdog is still fed."""
-        self._manager.tell(STOPPING="1", STATUS=self._status())
+    def stopping(self, seconds: float) -> None:
+        """The relay finishes what is under way, for so long at most; the watchdog is still fed.
+
+        systemd from 236 on grants that (EXTEND_TIMEOUT_USEC) also where TimeoutStopSec= is less.
+        """
+        granted = round((seconds + _CLOSING) * 1e6)
+        self._manager.tell(STOPPING="1", STATUS=self._status(), EXTEND_TIMEOUT_USEC=str(granted))
 
     def stopService(self) -> None:
         """The watchdog is no longer fed."""

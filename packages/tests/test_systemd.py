@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 
 from packages.tests.hosted import CONFIG
 from packages.tests.installed import SERVICES, Installed
@@ -159,7 +160,8 @@ class SystemdTests(Installed):
         self.assertFalse((self.machine.root / "tmp/new").exists())
 
     def test_drain(self) -> None:
-        """A stop lets the request under way have its answer."""
+        """A stop lets the request under way have its answer, and has the time for that."""
+        self.drop_in("TimeoutStopSec=1s")
         self.start_intake()
         self.systemctl("start", UNIT)
         with self.machine.network():
@@ -168,6 +170,7 @@ class SystemdTests(Installed):
         agent.sendall(b"POST /api/v1/series HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{")
         self.systemctl("stop", "--no-block", UNIT)
         self.wait_for("ActiveState", "deactivating")
+        time.sleep(3)
         agent.sendall(b"}")
         self.assertIn(b" 202 ", agent.recv(4096))
         self.wait_for("ActiveState", "inactive")

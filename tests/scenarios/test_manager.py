@@ -75,7 +75,8 @@ class NotifyTests(Stage):
     def test_life(self) -> None:
         """Ready only when the ports are open, and stopping while a request is under way."""
         self.listen(self.path)
-        relay = self.run_relay(self.document(self.peer.port), {"NOTIFY_SOCKET": self.path})
+        timeouts = {"drain": 100.5}
+        relay = self.run_relay(self.document(self.peer.port, timeouts=timeouts), {"NOTIFY_SOCKET": self.path})
         self.wait_until(lambda: self.heard, "READY=1")
         line = "connections, 0 requests; upstreams without a server: none"
         self.assertEqual(self.heard[0], f"READY=1\nSTATUS=ready: 0 {line}")
@@ -85,6 +86,7 @@ class NotifyTests(Stage):
         relay.terminate()
         self.wait_until(lambda: any("STOPPING=1" in each for each in self.heard), "STOPPING=1")
         self.assertNotIn("WATCHDOG", "".join(self.heard))
+        self.assertIn("\nEXTEND_TIMEOUT_USEC=110500000", self.heard[-1])
         agent.sendall(GET[10:])
         self.assertIn(b" 200 OK\r\n", read_head(agent))
         self.assertEqual(relay.wait(), 0)
