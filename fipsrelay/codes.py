@@ -53,7 +53,7 @@ UPSTREAM: Final[Mapping[str, Code]] = {
     "tls-timeout": Code((502,), "The handshake was not finished in time.", "Look for a middlebox that stalls TLS."),
     "certificate": Code(
         (502,),
-        "The server's certificate is not trusted, expired or revoked.",
+        "The server's certificate is not trusted, expired or revoked, or cannot be read.",
         "Correct the clock or `tls.trust`; look for a proxy that opens TLS.",
     ),
     "identity": Code(

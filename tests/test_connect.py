@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
@@ -27,6 +28,7 @@ from fipsrelay.wire.streams import Buffers, label
 from fipsrelay.wire.tls import TlsStream
 from tests.doubles import Reactor
 from tests.folders import Folders
+from tests.misshapen import of_version_4
 from tests.test_streams import reset
 from tests.test_tls import Peer
 
@@ -293,6 +295,17 @@ class FailedTests(Attempts):
         self.play()
         detail = self.assert_failed("identity", 502, "identity")
         self.assertEqual(detail, 'Layer6 invalid response, info: "the certificate is not valid for other.example"')
+
+    def test_certificate_that_cannot_be_read(self) -> None:
+        """OpenSSL finds nothing wrong with version 4, which is written as 3; cryptography does not take it."""
+        paths = certificates.write(self.place, [HOST], self_signed=True)
+        self.paths = attrs.evolve(paths, authority=paths.certificate)
+        of_version_4(paths)
+        self.start()
+        self.play()
+        detail = self.assert_failed("certificate", 502, "handshake")
+        words = "certificate cannot be read: 3 is not a valid X509 version"
+        self.assertEqual(detail, f'Layer6 invalid response, info: "{words}"')
 
     def test_policy(self) -> None:
         """What a context that is too lax has negotiated."""

@@ -17,6 +17,7 @@ from fipsrelay.crypto import context, policy
 from fipsrelay.demo import certificates
 from fipsrelay.errors import ConfigError
 from tests.folders import Folders
+from tests.misshapen import of_version_4
 from tests.test_context import carry
 
 NO_EXTENDED_MASTER_SECRET = 1
@@ -53,6 +54,8 @@ class FileTests(LocalContexts):
         empty.write_text("")
         renamed = self.place / "renamed.pem"  # OpenSSL reads such blocks, too
         renamed.write_text(certificate.read_text().replace(" CERTIFICATE", " X509 CERTIFICATE"))
+        odd = certificates.write(self.place, ["localhost"], self_signed=True, stem="odd")
+        of_version_4(odd)
         rsa = certificates.write(self.place, ["localhost"], key="rsa2048", stem="rsa")
         other = certificates.write(self.place, ["localhost"], stem="other")
         locked = self.place / "locked.pem"
@@ -64,6 +67,7 @@ class FileTests(LocalContexts):
             ((empty, key), "certificate", f"{empty} holds no certificate that can be used"),
             ((key, key), "certificate", f"{key} holds no certificate that can be used"),
             ((renamed, key), "certificate", f"{renamed} holds no certificate that can be used"),
+            ((odd.certificate, odd.key), "certificate", f"{odd.certificate} holds no certificate that can be used"),
             ((certificate, missing), "key", f"{missing} cannot be read (No such file or directory)"),
             ((certificate, empty), "key", f"{empty} holds no key that can be used"),
             ((certificate, locked), "key", f"{locked} holds no key that can be used"),  # and nobody is asked

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,8 +101,11 @@ def build_local(tls: LocalTls, policy: Policy, path: str) -> SSL.Context:
         context.check_privatekey()
     except SSL.Error as error:
         raise _wrong(f"{path}.key", f"{tls.key} is not the key of {tls.certificate}") from error
-    chain = read_chain(Path(tls.certificate))
-    if not chain:  # OpenSSL also takes blocks of other names, of which what they hold could not be judged
+    try:
+        chain = read_chain(Path(tls.certificate))
+    except ValueError:  # OpenSSL reads more than cryptography does
+        chain = []
+    if not chain:  # and blocks of other names, of which what they hold could not be judged
         raise _unusable(path, "certificate", tls.certificate)
     # What an agent trusts is its own affair, so that there is no anchor to be left out: each signature counts.
     facts = [certificate_facts(certificate) for certificate in chain]
@@ -196,7 +200,26 @@ def read_chain(path: Path) -> list[x509.Certificate]:
         OSError: it cannot be read.
         ValueError: one of them cannot.
     """
-    return [x509.load_pem_x509_certificate(text) for kind, text in read_pem(path) if kind == "CERTIFICATE"]
+    return [read_certificate(text) for kind, text in read_pem(path) if kind == "CERTIFICATE"]
+
+
+def read_certificate(text: bytes) -> x509.Certificate:
+    """One in PEM.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    with _strictly():
+        return x509.load_pem_x509_certificate(text)
+
+
+@contextlib.contextmanager
+def _strictly() -> Iterator[None]:
+    """Whatever ``cryptography`` does not take in a certificate is a ValueError, also a version of no standard."""
+    try:
+        yield
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from error
 
 
 def validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
@@ -273,15 +296,20 @@ def identity_error(connection: SSL.Connection, host: str) -> str | None:
 
 
 def examine(connection: SSL.Connection) -> HandshakeFacts:
-    """What was negotiated on a finished handshake."""
+    """What was negotiated on a finished handshake.
+
+    Raises:
+        ValueError: a certificate of the peer's cannot be read.
+    """
     group = controls.group(connection)
-    chain = connection.get_verified_chain() or []
+    with _strictly():
+        chain = [item.to_cryptography() for item in connection.get_verified_chain() or []]
     return HandshakeFacts(
         version=connection.get_protocol_version_name(),
         suite=connection.get_cipher_name() or "",
         group=GROUP_NAMES.get(group, group) if group else None,
         extended_master_secret=controls.has_extended_master_secret(connection),
-        chain=tuple(certificate_facts(item.to_cryptography()) for item in chain),
+        chain=tuple(map(certificate_facts, chain)),
     )
 
 

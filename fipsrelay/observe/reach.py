@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from cryptography import x509
-
 from fipsrelay.config.model import Config
 from fipsrelay.crypto import context
 from fipsrelay.crypto.policy import demanded
@@ -70,7 +68,7 @@ def _is_valid_now(text: bytes) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some authorities' certificates are older than the rules
-            certificate = x509.load_pem_x509_certificate(text)
+            certificate = context.read_certificate(text)
     except ValueError:
         return False
     start, end = context.validity(certificate)

@@ -208,7 +208,11 @@ class Attempt:
         stream = self._stream
         assert stream is not None
         connection = stream.connection
-        self.facts = crypto.examine(connection)
+        try:
+            self.facts = crypto.examine(connection)
+        except ValueError as error:
+            self._fail("certificate", 502, _layer6(f"certificate cannot be read: {error}"))
+            return
         self._step = "identity"
         problem = crypto.identity_error(connection, self._place.host)
         if problem:
