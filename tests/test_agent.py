@@ -85,6 +85,10 @@ class CheckTests(SynchronousTestCase):
         for text in ("fips: yes please\n", "- fips\n"):
             self.assertEqual(self.check(text), ["FAIL: datadog.yaml has no settings under fips"])
 
+    def test_nested_too_deeply(self) -> None:
+        deep = f"{GOOD}tags: {'[' * 5000}{']' * 5000}\n"
+        self.assertEqual(self.check(deep), ["SKIP: datadog.yaml is nested too deeply"])
+
     def test_value_that_cannot_be_read(self) -> None:
         """YAML takes it for a date or a number, and the Agent for text."""
         for value in ("2024-13-45", "0x_", r'"\UFFFFFFFF"'):

@@ -88,6 +88,8 @@ class ChangeTests(SynchronousTestCase):
             ("a: 1\n...\n", "edit it by hand"),
             ("a: 2024-13-45\n", "a value that cannot be read"),
             ('a: "\\UFFFFFFFF"\n', "a value that cannot be read"),
+            (f"a: {'[' * 5000}{']' * 5000}\n", "nested too deeply"),
+            ("a: &a [*a]\nfips: {enabled: false}\n", "edit it by hand"),
         ):
             self.assertIn(words, str(self.assertRaises(EditError, change, text, "fips", WANTED)), text)
 

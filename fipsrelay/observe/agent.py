@@ -41,6 +41,9 @@ def check(text: str, variables: Mapping[str, str], config: Config) -> Iterator[F
         found = "datadog.yaml has a value that cannot be read, such as a date that there is not"
         yield Finding(_TOPIC, SKIP, found, "put it in quotation marks")
         return
+    except RecursionError:
+        yield Finding(_TOPIC, SKIP, "datadog.yaml is nested too deeply", "see what the Agent makes of it: agent config")
+        return
     if not isinstance(document, dict) or not isinstance(document.get("fips") or {}, dict):
         yield Finding(_TOPIC, FAIL, "datadog.yaml has no settings under fips", "set fips.enabled and fips.https there")
         return

@@ -46,10 +46,10 @@ def change(text: str, section: str, settings: Settings) -> str:
     for start, end, new in sorted(_splices(text, section, settings), reverse=True):
         after = after[:start] + new + after[end:]
     try:
-        found = read(after)
-    except EditError:
-        found = None
-    if found != wanted:
+        is_right = read(after) == wanted
+    except (EditError, RecursionError):  # the latter where an alias stands inside of what it names
+        is_right = False
+    if not is_right:
         raise EditError(f"the section {section} is written in a way that cannot be edited; edit it by hand")
     return after
 
@@ -67,6 +67,8 @@ def read(text: str) -> dict[str, Any]:
         raise EditError(f"it is not YAML{f', line {mark.line + 1}' if mark else ''}") from error
     except (ValueError, OverflowError) as error:  # PyYAML lets them pass
         raise EditError("it has a value that cannot be read, such as a date that there is not") from error
+    except RecursionError as error:
+        raise EditError("it is nested too deeply") from error
     if document is None:
         return {}
     if not isinstance(document, dict):
