@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from typing import Any, cast
 
@@ -147,6 +148,9 @@ class Server:
         if piece:
             self.stream.give(piece)
 
+    def last_words(self, size: int) -> bytes:
+        return self.queue[:size]
+
     def check_free(self, case: SynchronousTestCase) -> None:
         """May its connection carry another request?"""
         asked = self.asked()
@@ -264,8 +268,14 @@ class World:
             if server.stream.is_open:
                 if amount:
                     server.stream.breaks = True
+                    server.stream.words = functools.partial(server.last_words, SIZES[amount] if amount % 2 else 0)
                 else:
                     server.stream.lose()
+
+    def upstream_sends_meanwhile(self, amount: int) -> None:
+        """It arrives between one part of a request and the next."""
+        for server in self.servers:
+            server.stream.meanwhile = functools.partial(server.send, SIZES[amount])
 
     def turn(self, amount: int) -> None:
         self.port.reactor.turn()
@@ -345,7 +355,7 @@ ACTIONS = (
     *("turn", "agent_takes", "upstream_takes") * 3,
     *("agent_stalls", "upstream_stalls") * 2,
     *("time_passes", "refused", "retried", "agent_ends", "agent_breaks"),
-    *("upstream_ends", "upstream_breaks", "upstream_makes_noise", "drains"),
+    *("upstream_sends_meanwhile", "upstream_ends", "upstream_breaks", "upstream_makes_noise", "drains"),
 )
 STEPS = st.binary(min_size=40, max_size=140)  # two bytes a step; much faster to make than lists of tuples
 

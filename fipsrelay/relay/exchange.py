@@ -291,7 +291,7 @@ class Exchange:
         """
         self._sent = data
         self._unsent = len(data) <= RECORD
-        self._write(upstream, data, more)
+        self._write(upstream, data, more=more)
         self._unsent = False
         request = self._request
         if self._body is not None and self._upstream is upstream and request is not None:
@@ -344,18 +344,20 @@ class Exchange:
         """Pass a further part of the request on."""
         if self._sent is not None:
             self._keep(data)
-        self._write(upstream, data)
+        self._write(upstream, data, further=True)
 
-    def _write(self, upstream: TlsStream, data: bytes | memoryview, more: bool = False) -> None:
+    def _write(
+        self, upstream: TlsStream, data: bytes | memoryview, *, more: bool = False, further: bool = False
+    ) -> None:
         """Send to the upstream; a slow one pauses the agent."""
         if self._body is None:
             self.deadline = self._now() + self._timeouts.answer
-            upstream.write(data)
+            upstream.write(data, further=further)
             if self._answer.done:
                 self._settle()
         else:
             self.deadline = self._now() + self._timeouts.body
-            if not upstream.write(data, more) and self._upstream is not None:
+            if not upstream.write(data, more, further) and self._upstream is not None:
                 self._agent.pause()
 
     # -- the upstream connection

@@ -7,6 +7,7 @@ of the asked size at every call. Nothing here judges a connection: see ``upstrea
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -19,6 +20,7 @@ from fipsrelay.wire.streams import READ_ROUNDS, Buffers, Stream
 
 RECORD = 16384  # the largest TLS record, RFC 8446 §5.1
 _PACED = b"bbr"
+_REST = 64  # records that are read after a write has failed
 
 _from_buffer = ffi.from_buffer
 _SSL_read = lib.SSL_read
@@ -69,6 +71,7 @@ class TlsStream(Stream):
     ) -> None:
         super().__init__(sock, reactor, buffers)
         self.connection = SSL.Connection(context, sock)
+        self._is_server = server_name is None
         if server_name is None:
             self.connection.set_accept_state()
         else:
@@ -102,8 +105,11 @@ class TlsStream(Stream):
             self._read_later()
         super().resume()
 
-    def write(self, data: bytes | memoryview, more: bool = False) -> bool:
+    def write(self, data: bytes | memoryview, more: bool = False, further: bool = False) -> bool:
         """See ``Stream``. With ``more`` another write follows at once, and this one may wait for it.
+
+        With ``further`` it goes on with a message that may be answered early: what has arrived is delivered before the
+        stream is lost over it.
 
         What fits a record goes straight to the socket, the rest together by way of ``Records``. And so does everything
         while something is unsent, which therefore is records, and never anything that OpenSSL still has to see.
@@ -114,7 +120,9 @@ class TlsStream(Stream):
         if not size:  # SSL_write of nothing is undefined
             return not self.unsent
         source = data if type(data) is bytes else _from_buffer(data)
-        if not self._diverted and (self._paced or (size <= RECORD and not more)):
+        if not self._diverted and (self._paced or (size <= RECORD and not more and not further)):
+            if further and not self._read_first():
+                return False
             sent = _SSL_write(self._ssl, source, size)
             if sent > 0:
                 return True
@@ -122,7 +130,7 @@ class TlsStream(Stream):
                 self._lose(self._error())
                 return False
             # The kernel takes no more. OpenSSL wants to be called the same way again, and goes on where it was.
-        return self._write_records(source, size, more and not self._paced)
+        return self._write_records(source, size, more and not self._paced, further)
 
     def is_quiet(self) -> bool:
         """See ``Stream``; by a poll object that is kept, for every request asks this."""
@@ -195,7 +203,7 @@ class TlsStream(Stream):
 
     # -- inside
 
-    def _write_records(self, source: Any, size: int, more: bool) -> bool:
+    def _write_records(self, source: Any, size: int, more: bool, further: bool) -> bool:
         """Write by way of ``Records``, behind what is kept; nobody else is called before they are clear again."""
         records, kept = self._buffers.records, self._kept
         if not self._diverted:
@@ -214,7 +222,10 @@ class TlsStream(Stream):
         finally:
             records.clear()
         if reason:
-            self._lose(reason)
+            if further:
+                self._read_rest()
+            # Its traceback leads here, in a circle, which would keep the caller's buffers from being released.
+            self._lose(reason.with_traceback(None))
         elif not rest:
             self._all_sent()
             return True
@@ -224,6 +235,36 @@ class TlsStream(Stream):
         else:
             self._keep(rest)
         return False
+
+    def _read_first(self) -> bool:
+        """Deliver what has arrived; whether the stream is still open.
+
+        OpenSSL from 3.2 on reads nothing more once the socket has refused a record; with ``Records`` it does not see
+        that.
+        """
+        for _, event in self._arrivals.poll(0):
+            if event & (select.POLLERR | select.POLLHUP):
+                self._read_rest()
+                self._lose(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
+            elif self.reading:
+                self._read_rest()
+        return self.is_open
+
+    def _read_rest(self) -> None:
+        """Deliver what has arrived, within a bound. The shared buffer may hold what is being written."""
+        place = ffi.new("char[]", RECORD)
+        view = memoryview(ffi.buffer(place))
+        for _ in range(_REST):
+            count = _SSL_read(self._ssl, place, RECORD)
+            if count <= 0:
+                self._error()
+            if self._diverted:
+                self._buffers.records.clear()
+            if count <= 0:
+                return
+            self.user.stream_data(view[:count])
+            if not self.is_open:
+                return
 
     def _send(self, *pieces: Any) -> int:
         """How many bytes the kernel takes."""
@@ -236,6 +277,8 @@ class TlsStream(Stream):
         try:
             self._keep(self._kept[self._send(self._kept) :])
         except OSError as error:
+            if not self._is_server:
+                self._read_rest()
             self._lose(error)
             return False
         if self.unsent:

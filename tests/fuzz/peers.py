@@ -40,10 +40,10 @@ class Peer(FakeStream):
     def is_quiet(self) -> bool:
         return not self.queue and not self.ending
 
-    def write(self, data: bytes | memoryview, more: bool = False) -> bool:
+    def write(self, data: bytes | memoryview, more: bool = False, further: bool = False) -> bool:
         window, self.window = self.window, None
         whole = window is None or window >= len(data) or self.blocked or self._kept or self.breaks or not self.is_open
-        taken = super().write(data if whole else data[:window], more)
+        taken = super().write(data if whole else data[:window], more, further)
         if not whole:
             self._kept += data[window:]
             taken = False

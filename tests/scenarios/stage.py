@@ -283,6 +283,14 @@ class Stage(SynchronousTestCase):
         self.addCleanup(connection.close)
         return connection
 
+    def status(self) -> dict[str, Any]:
+        """The document of that name on the first port."""
+        connection = self.agent(self.page_port)
+        connection.request("GET", "/status")
+        document: dict[str, Any] = json.loads(connection.getresponse().read())
+        connection.close()
+        return document
+
     def page(self) -> str:
         """The statistics page. When it is here, the relay has been through its reactor since the call."""
         connection = self.agent(self.page_port)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -47,13 +46,6 @@ class Reloads(Stage):
         head = read_head(agent)
         body = read_exactly(agent, 3)
         return body if head.startswith(b"HTTP/1.1 200 ") else head + body
-
-    def status(self) -> dict[str, Any]:
-        connection = self.agent(self.page_port)
-        connection.request("GET", "/status")
-        document: dict[str, Any] = json.loads(connection.getresponse().read())
-        connection.close()
-        return document
 
     def reload(self, document: dict[str, Any], problem: str = "") -> dict[str, Any]:
         """Have it read this; the status when it has, and said so."""
