@@ -78,8 +78,7 @@ class FakeStream:
         sent: what the peer has got.
         blocked: the kernel takes nothing.
         breaks: the next write finds the connection broken.
-        words: gives what the peer sent before that.
-        meanwhile: called before a further part of a message is written.
+        words: gives what the peer sent before that, where the write is one of a further part.
         ended: the peer has been told that no more comes.
         how: None while open, then ``closed``, ``aborted``, ``reset`` or ``lost``.
         late: bytes that were written after the end.
@@ -99,7 +98,6 @@ class FakeStream:
         self.promised = False
         self.breaks = False
         self.words: Callable[[], bytes] = bytes
-        self.meanwhile: Callable[[], object] | None = None
         self.ended = False
         self.how: str | None = None
         self.late = b""
@@ -128,11 +126,6 @@ class FakeStream:
         self.reading = False
 
     def write(self, data: bytes | memoryview, more: bool = False, further: bool = False) -> bool:
-        if further and self.meanwhile is not None and self.is_open and self.reading:
-            meanwhile, self.meanwhile = self.meanwhile, None
-            meanwhile()
-            if not self.is_open:
-                return False
         self.promised = more
         if self.how is not None:
             self.late += bytes(data)
@@ -140,7 +133,7 @@ class FakeStream:
         if self._ending or self.ended:
             raise AssertionError("a write after write_eof")
         if self.breaks:
-            self._break()
+            self._break(self.words() if further else b"")
             return False
         if self._kept or self.blocked:
             self._kept += data
@@ -148,8 +141,7 @@ class FakeStream:
         self.sent += data
         return True
 
-    def _break(self) -> None:
-        words = self.words()
+    def _break(self, words: bytes) -> None:
         if words and self.user is not None:
             self.user.stream_data(memoryview(words))
         if self.is_open:

@@ -272,11 +272,6 @@ class World:
                 else:
                     server.stream.lose()
 
-    def upstream_sends_meanwhile(self, amount: int) -> None:
-        """It arrives between one part of a request and the next."""
-        for server in self.servers:
-            server.stream.meanwhile = functools.partial(server.send, SIZES[amount])
-
     def turn(self, amount: int) -> None:
         self.port.reactor.turn()
 
@@ -355,7 +350,7 @@ ACTIONS = (
     *("turn", "agent_takes", "upstream_takes") * 3,
     *("agent_stalls", "upstream_stalls") * 2,
     *("time_passes", "refused", "retried", "agent_ends", "agent_breaks"),
-    *("upstream_sends_meanwhile", "upstream_ends", "upstream_breaks", "upstream_makes_noise", "drains"),
+    *("upstream_ends", "upstream_breaks", "upstream_makes_noise", "drains"),
 )
 STEPS = st.binary(min_size=40, max_size=140)  # two bytes a step; much faster to make than lists of tuples
 

@@ -451,20 +451,6 @@ class WriteTests(TlsStreams):
         self.assertFalse(self.stream.write(bytes(3 * RECORD)))
         self.assertEqual((self.user.events, self.stream.is_open), (["lost"], False))
 
-    def test_what_the_peer_said_before_it_went(self) -> None:
-        """Counts, also for who has not heard of it before the next write."""
-        for size in (1, RECORD, 3 * RECORD):
-            for change in (TlsStream.resume, TlsStream.pause):
-                self.setUp()
-                change(self.stream)
-                self.peer.send(bytes(RECORD) + b"answer")
-                wait_delivery(self.peer.raw)
-                reset(self.peer.raw)
-                self.assertFalse(self.stream.write(bytes(size), further=True))
-                self.assertEqual((self.user.events, self.stream.is_open), (["data", "data", "lost"], False))
-                self.assertEqual(self.user.data[RECORD:], b"answer")
-                self.assertIsInstance(self.user.reason, (SSL.Error, OSError))
-
     def test_what_it_said_before_a_message_began(self) -> None:
         """Is no answer to that: some say why they leave a connection that nobody uses."""
         for size in (1, 3 * RECORD):
@@ -483,50 +469,6 @@ class WriteTests(TlsStreams):
         reset(self.peer.raw)
         self.stream.doWrite()
         self.assertEqual((self.user.events, self.user.data), (["data", "lost"], b"answer"))
-
-    def test_user_goes_when_it_hears_what_the_peer_said(self) -> None:
-        """Nothing is written to whatever has the descriptor's number then."""
-        others: list[socket.socket] = []
-
-        def go() -> None:
-            self.stream.abort()
-            others.extend(socket.socketpair())
-
-        for size in (1, 3 * RECORD):
-            self.setUp()
-            self.peer.send(b"answer")
-            wait_delivery(self.peer.raw)
-            reset(self.peer.raw)
-            self.reactions["data"] = go
-            self.assertFalse(self.stream.write(bytes(size), further=True))
-            self.assertEqual((self.user.events, self.stream.is_open), (["data"], False))
-            self.assertEqual(select.select(others, [], [], 0)[0], [])
-        for other in others:
-            other.close()
-
-    def test_nothing_stays_behind_when_the_peer_has_gone(self) -> None:
-        """Neither an answer to its key update, for the next one's peer, nor a hold on the writer's buffer."""
-        request_key_update(self.peer.connection)
-        self.peer.send(b"answer")
-        wait_delivery(self.peer.raw)
-        reset(self.peer.raw)
-        view = memoryview(bytes(3 * RECORD))
-        self.assertFalse(self.stream.write(view, further=True))
-        self.assertEqual((self.user.data, self.user.events), (b"answer", ["data", "lost"]))
-        self.assertEqual(len(self.buffer.records.view()), 0)
-        view.release()  # or BufferError
-
-    def test_what_arrives_before_the_next_part(self) -> None:
-        """Is heard of by the way, if at all; nothing is lost, and on a stream that is not read from it waits."""
-        for paused in (True, False):
-            self.stream.pause() if paused else self.stream.resume()
-            self.peer.send(b"answer")
-            wait_delivery(self.peer.raw)
-            self.assertTrue(self.stream.write(b"part", further=True))
-            if paused:
-                self.assertEqual(self.user.events, [])
-        self.reactor.run(lambda: len(self.peer.data) == 8 and len(self.user.data) == 12, self.peer.read)
-        self.assertEqual((self.peer.data, self.user.data), (b"partpart", b"answeranswer"))
 
     def test_peer_goes_while_some_is_unsent(self) -> None:
         """Whether reading shows it, or writing."""
@@ -707,6 +649,72 @@ class WriteTests(TlsStreams):
                 self.reactor.turn()
                 self.assertEqual((self.user.events, self.stream.is_open), ([event], False), (end, event))
                 self.assertEqual((self.reactor.readers, self.reactor.writers), (set(), set()))
+
+
+class FurtherTests(TlsStreams):
+    """Parts of a message that may have been answered, where the kernel does not pace."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.shake_hands()
+
+    def test_what_the_peer_said_before_it_went(self) -> None:
+        """Counts, also for who has not heard of it before the next write."""
+        for size in (1, RECORD, 3 * RECORD):
+            for change in (TlsStream.resume, TlsStream.pause):
+                self.setUp()
+                change(self.stream)
+                self.peer.send(bytes(RECORD) + b"answer")
+                wait_delivery(self.peer.raw)
+                reset(self.peer.raw)
+                self.assertFalse(self.stream.write(bytes(size), further=True))
+                self.assertEqual((self.user.events, self.stream.is_open), (["data", "data", "lost"], False))
+                self.assertEqual(self.user.data[RECORD:], b"answer")
+                self.assertIsInstance(self.user.reason, (SSL.Error, OSError))
+
+    def test_user_goes_when_it_hears_what_the_peer_said(self) -> None:
+        """Nothing is written to whatever has the descriptor's number then."""
+        others: list[socket.socket] = []
+
+        def go() -> None:
+            self.stream.abort()
+            others.extend(socket.socketpair())
+
+        for size in (1, 3 * RECORD):
+            self.setUp()
+            self.peer.send(b"answer")
+            wait_delivery(self.peer.raw)
+            reset(self.peer.raw)
+            self.reactions["data"] = go
+            self.assertFalse(self.stream.write(bytes(size), further=True))
+            self.assertEqual((self.user.events, self.stream.is_open), (["data"], False))
+            self.assertEqual(select.select(others, [], [], 0)[0], [])
+        for other in others:
+            other.close()
+
+    def test_nothing_stays_behind_when_the_peer_has_gone(self) -> None:
+        """Neither an answer to its key update, for the next one's peer, nor a hold on the writer's buffer."""
+        request_key_update(self.peer.connection)
+        self.peer.send(b"answer")
+        wait_delivery(self.peer.raw)
+        reset(self.peer.raw)
+        view = memoryview(bytes(3 * RECORD))
+        self.assertFalse(self.stream.write(view, further=True))
+        self.assertEqual((self.user.data, self.user.events), (b"answer", ["data", "lost"]))
+        self.assertEqual(len(self.buffer.records.view()), 0)
+        view.release()  # or BufferError
+
+    def test_what_arrives_before_the_next_part(self) -> None:
+        """Is heard of by the way, if at all; nothing is lost, and on a stream that is not read from it waits."""
+        for paused in (True, False):
+            self.stream.pause() if paused else self.stream.resume()
+            self.peer.send(b"answer")
+            wait_delivery(self.peer.raw)
+            self.assertTrue(self.stream.write(b"part", further=True))
+            if paused:
+                self.assertEqual(self.user.events, [])
+        self.reactor.run(lambda: len(self.peer.data) == 8 and len(self.user.data) == 12, self.peer.read)
+        self.assertEqual((self.peer.data, self.user.data), (b"partpart", b"answeranswer"))
 
 
 class ServerTests(TlsStreams):

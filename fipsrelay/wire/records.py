@@ -13,6 +13,7 @@ from OpenSSL._util import ffi, lib
 from fipsrelay.crypto import library
 
 _RESET = 1  # BIO_CTRL_RESET
+_SEEK = 128  # BIO_C_FILE_SEEK
 
 
 class Records:
@@ -48,5 +49,10 @@ class Records:
         return ffi.buffer(self._start[0], size)
 
     def clear(self) -> None:
-        """Forget it."""
-        self._ctrl(self._bio, _RESET, 0, ffi.NULL)
+        """Forget it: go behind it, for a reset overwrites the whole buffer too, however little of it was in use.
+
+        Nothing is to be done where there is nothing: to go to the beginning brings back what was there before.
+        """
+        size = lib.BIO_get_mem_data(self._bio, self._start)
+        if size and self._ctrl(self._bio, _SEEK, size, ffi.NULL) != size:
+            self._ctrl(self._bio, _RESET, 0, ffi.NULL)

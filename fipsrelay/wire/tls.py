@@ -7,7 +7,6 @@ of the asked size at every call. Nothing here judges a connection: see ``upstrea
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
 import socket
@@ -108,11 +107,10 @@ class TlsStream(Stream):
     def write(self, data: bytes | memoryview, more: bool = False, further: bool = False) -> bool:
         """See ``Stream``. With ``more`` another write follows at once, and this one may wait for it.
 
-        With ``further`` it goes on with a message that may be answered early: what has arrived is delivered before the
-        stream is lost over it.
-
         What fits a record goes straight to the socket, the rest together by way of ``Records``. And so does everything
-        while something is unsent, which therefore is records, and never anything that OpenSSL still has to see.
+        while something is unsent, which therefore is records, and never anything that OpenSSL still has to see. And so
+        does what is ``further``: it goes on with a message that may have been answered early, and OpenSSL from 3.2 on
+        reads no answer once the socket has refused a record. Where the kernel paces, the answer is lost then.
         """
         if not self.is_open:
             return False
@@ -121,8 +119,6 @@ class TlsStream(Stream):
             return not self.unsent
         source = data if type(data) is bytes else _from_buffer(data)
         if not self._diverted and (self._paced or (size <= RECORD and not more and not further)):
-            if further and not self._read_first():
-                return False
             sent = _SSL_write(self._ssl, source, size)
             if sent > 0:
                 return True
@@ -235,20 +231,6 @@ class TlsStream(Stream):
         else:
             self._keep(rest)
         return False
-
-    def _read_first(self) -> bool:
-        """Deliver what has arrived; whether the stream is still open.
-
-        OpenSSL from 3.2 on reads nothing more once the socket has refused a record; with ``Records`` it does not see
-        that.
-        """
-        for _, event in self._arrivals.poll(0):
-            if event & (select.POLLERR | select.POLLHUP):
-                self._read_rest()
-                self._lose(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
-            elif self.reading:
-                self._read_rest()
-        return self.is_open
 
     def _read_rest(self) -> None:
         """Deliver what has arrived, within a bound. The shared buffer may hold what is being written."""
