@@ -26,7 +26,15 @@ PACKAGES = {
 }
 _CONGESTION = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 # $1 for its TCP; then the rest of the command.
-_PREPARE = f'ip link set lo up && echo "$1" > {_CONGESTION} && shift && exec "$@"'
+_PREPARE = f"""
+ip link set lo up || exit
+if ! (echo "$1" > {_CONGESTION}) 2>/dev/null; then
+    echo "benchmark: this kernel does not let TCP use $1: see sysctl net.ipv4.tcp_allowed_congestion_control" >&2
+    exit 1
+fi
+shift
+exec "$@"
+"""
 
 
 class BenchmarkError(Exception):
