@@ -147,7 +147,7 @@ class _Channel(HTTPChannel):
     """A connection to the page.
 
     A scraper's request is the same, byte for byte, each time. Where the answer to it is kept, it is known by its bytes
-    and not read again, which would take ten times as long; all others are twisted.web's.
+    and not read again, which would take five times as long; all others are twisted.web's.
     """
 
     requestFactory = _Look
