@@ -166,7 +166,7 @@ class KeptTests(Bare):
             said = self.call("dpkg", "--install", self.newer())
             self.assertEqual(self.path(PIDFILE).exists(), not disabled, said)
             links = self.call("sh", "-c", "ls /etc/rc2.d")
-            self.assertRegex(links, r"(?m)^[KS]\d\dfipsrelay$".replace("KS", "K" if disabled else "S"))
+            self.assertRegex(links, rf"(?m)^{'K' if disabled else 'S'}\d\dfipsrelay$")
 
     def test_agent_that_has_gone(self) -> None:
         """With it the user that ran the relay: an upgrade gives the relay its own."""

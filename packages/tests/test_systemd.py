@@ -170,7 +170,7 @@ class SystemdTests(Installed):
         agent.sendall(b"POST /api/v1/series HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{")
         self.systemctl("stop", "--no-block", UNIT)
         self.wait_for("ActiveState", "deactivating")
-        time.sleep(3)
+        time.sleep(3)  # longer than TimeoutStopSec=: what is looked for is that nothing happens then
         agent.sendall(b"}")
         self.assertIn(b" 202 ", agent.recv(4096))
         self.wait_for("ActiveState", "inactive")

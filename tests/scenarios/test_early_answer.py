@@ -24,9 +24,12 @@ def after(size: int, pause: float = 0) -> Callable[[Any], None]:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or a close would throw the answer away
         received = 0
         while received < size:
-            received += len(connection.recv(16384))
+            piece = connection.recv(16384)
+            if not piece:
+                raise AssertionError(f"the request ended after {received} bytes")
+            received += len(piece)
         connection.sendall(ANSWER)
-        time.sleep(pause)
+        time.sleep(pause)  # so that the relay can read the answer before the reset, or cannot
 
     return serve
 
