@@ -83,7 +83,7 @@ class FakeStream:
         how: None while open, then ``closed``, ``aborted``, ``reset`` or ``lost``.
         late: bytes that were written after the end.
         quiet: nothing has arrived of which it has not told.
-        promised: the last write said that another follows at once.
+        paced: as a TLS stream has it.
         keeper: is told when it has been closed.
     """
 
@@ -93,9 +93,9 @@ class FakeStream:
         self.name = "192.0.2.1:443"
         self.reading = False
         self.quiet = True
+        self.paced = False
         self.sent = bytearray()
         self.blocked = False
-        self.promised = False
         self.breaks = False
         self.words: Callable[[], bytes] = bytes
         self.ended = False
@@ -125,10 +125,11 @@ class FakeStream:
     def pause(self) -> None:
         self.reading = False
 
-    def write(self, data: bytes | memoryview, more: bool = False, further: bool = False) -> bool:
-        self.promised = more
+    def write(self, data: bytes | memoryview, head: bytes = b"", further: bool = False) -> bool:
+        assert data or not head
+        data = b"".join((head, data))
         if self.how is not None:
-            self.late += bytes(data)
+            self.late += data
             return False
         if self._ending or self.ended:
             raise AssertionError("a write after write_eof")

@@ -635,11 +635,21 @@ class RetryTests(Exchanges):
 
     def test_nothing_of_it_was_sent(self) -> None:
         """The first write finds the connection broken: whatever the request, on a new connection and on a free one."""
-        for first, rest in ((GET, b""), (post(b"hello"), b""), (post(b"x" * 10, 40_000), bytes(39_990))):
-            for free in (False, True):
+        requests = (
+            (GET, b""),
+            (post(b"hello"), b""),
+            (post(b"x" * 10, 40_000), bytes(39_990)),
+            (post(bytes(40_000)), b""),
+            (post(bytes(30_000), 40_000), bytes(10_000)),
+        )
+        for first, rest in requests:
+            for free, paced in ((False, False), (False, True), (True, False), (True, True)):
+                if paced and len(first) > 16_384:
+                    continue  # the next test's
                 self.setUp()
                 stream = FakeStream()
                 stream.breaks = True
+                stream.paced = paced
                 if free:
                     self.port.backend.free.append(stream)
                     self.agent.give(first)
@@ -658,10 +668,10 @@ class RetryTests(Exchanges):
                 self.assertEqual(self.port.counters.retries, {"upstream-closed": 1})
 
     def test_some_of_it_may_have_been_sent(self) -> None:
-        """A write of two records that fails may have failed at the second."""
+        """Where the kernel paces, a write of two records that fails may have failed at the second."""
         self.agent.give(post(bytes(16_384)))
         stream = FakeStream()
-        stream.breaks = True
+        stream.breaks = stream.paced = True
         self.port.backend.searches[0].connect(stream)
         self.assert_local(502, "upstream-closed")
 

@@ -109,12 +109,30 @@ class Paced(Reno):
         return super().getsockopt(level, name, size)
 
 
-def request_key_update(connection: SSL.Connection) -> None:
-    """RFC 8446 §4.6.3, with ``update_requested``; pyOpenSSL has no name for it."""
+def call(name: str, connection: SSL.Connection, *arguments: Any) -> int:
+    """A function of OpenSSL's that pyOpenSSL has no name for, and that takes an SSL first and gives a number."""
     bindings = Path(str(_rust.__file__))
-    offset = library.symbols(bindings, {"SSL_key_update"})["SSL_key_update"]
-    function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)(library._base(bindings) + offset)
-    assert function(int(ffi.cast("uintptr_t", connection._ssl)), 1) == 1
+    address = library._base(bindings) + library.symbols(bindings, {name})[name]
+    types = [ctypes.c_void_p, *map(type, arguments)]
+    number = ctypes.CFUNCTYPE(ctypes.c_int, *types)(address)(int(ffi.cast("uintptr_t", connection._ssl)), *arguments)
+    assert isinstance(number, int)
+    return number
+
+
+def request_key_update(connection: SSL.Connection) -> None:
+    """RFC 8446 §4.6.3, with ``update_requested``."""
+    assert call("SSL_key_update", connection, ctypes.c_int(1)) == 1
+
+
+def speak_first(peer: Peer, data: bytes) -> bool:
+    """A step of a server that sends ``data`` behind its Finished, before it has the client's; whether it has."""
+    size = ctypes.c_size_t()
+    place = ctypes.create_string_buffer(data, len(data))
+    last = call("SSL_read_early_data", peer.connection, place, ctypes.c_size_t(0), ctypes.pointer(size))
+    if last != 2:  # SSL_READ_EARLY_DATA_FINISH
+        return False
+    assert call("SSL_write_early_data", peer.connection, place, ctypes.c_size_t(len(data)), ctypes.pointer(size)) == 1
+    return True
 
 
 class TlsStreams(Folders):
@@ -277,6 +295,50 @@ class ReadTests(TlsStreams):
         self.stream.resume()
         self.reactor.run(lambda: self.user.data == b"early")
 
+    def test_data_that_came_with_the_last_of_the_handshake(self) -> None:
+        """Of a server that speaks first: no event would tell of what OpenSSL had read with that."""
+        self.stream.abort()
+        self.stream, self.peer = self.pair()
+        connector = Recorder()
+        self.stream.start(connector)
+        steps = iter(lambda: speak_first(self.peer, b"early"), True)
+        self.reactor.run(lambda: "ready" in connector.events, lambda: next(steps, None))
+        self.stream.user = self.user
+        self.stream.resume()
+        self.reactor.run(lambda: self.user.data == b"early")
+
+    def test_read_ahead(self) -> None:
+        """All that has arrived takes one read, and all of it is delivered, without a further event."""
+        self.peer.send(b"one")
+        request_key_update(self.peer.connection)
+        self.peer.send(b"two")
+        self.peer.send(b"three")
+        wait_delivery(self.peer.raw)
+        self.stream.doRead()
+        self.assertFalse(select.select([self.stream.socket], [], [], 0)[0])
+        self.assertEqual((self.user.events, self.user.data), (["data"], b"onetwothree"))
+
+    def test_part_of_a_record_is_something(self) -> None:
+        """It has arrived although it lies inside OpenSSL, where poll sees nothing; its rest makes it whole."""
+        one, two = self.as_sent(b"one"), self.as_sent(b"two")
+        self.peer.raw.send(one + two[:-1])
+        self.reactor.run(lambda: self.user.data == b"one")
+        self.assertFalse(select.select([self.stream.socket], [], [], 0)[0])
+        self.assertFalse(self.stream.is_quiet())
+        self.peer.raw.send(two[-1:])
+        self.reactor.run(lambda: self.user.data == b"onetwo")
+        self.assertTrue(self.stream.is_quiet())
+
+    def as_sent(self, data: bytes) -> bytes:
+        """What the peer would send."""
+        records, ssl = self.buffer.records, self.peer.connection._ssl
+        records.divert(ssl)
+        self.peer.send(data)
+        made = bytes(records.view())
+        records.clear()
+        records.restore(ssl)
+        return made
+
     def test_records_are_delivered_together(self) -> None:
         """One call of the user, not one a record."""
         sent = bytes(self.size)
@@ -298,6 +360,20 @@ class ReadTests(TlsStreams):
             self.assertEqual(len(self.user.events), count)  # not from within resume
             self.reactor.turn()
         self.assertEqual(self.user.data, sent)
+
+    def test_records_after_pause(self) -> None:
+        """So do whole ones that came with the one before."""
+        self.buffer.size = 1000
+        self.reactions["data"] = self.stream.pause
+        for piece in (b"1", b"2", b"3"):
+            self.peer.send(piece * 1000)
+        wait_delivery(self.peer.raw)
+        self.stream.doRead()
+        for piece in (b"1", b"2", b"3"):
+            self.assertEqual(self.user.data[-1000:], piece * 1000)
+            self.stream.resume()
+            self.reactor.turn()
+        self.assertEqual(len(self.user.data), 3000)
 
     def test_pending_is_not_forced_on_who_paused_again(self) -> None:
         self.buffer.size = 1000
@@ -395,13 +471,12 @@ class SegmentTests(TlsStreams):
         self.stream, self.peer = self.pair(1 << 20)
         self.shake_hands()
 
-    def segments(self, *pieces: bytes) -> int:
-        """Of the kernel, for pieces of which all but the last one have more behind them."""
+    def segments(self, data: bytes, head: bytes = b"") -> int:
+        """Of the kernel, for one write."""
         before = self.sent()
-        for place, piece in enumerate(pieces, 1):
-            self.assertTrue(self.stream.write(piece, more=place < len(pieces)))
+        self.assertTrue(self.stream.write(data, head))
         self.assertNotIn(self.stream, self.reactor.writers)
-        self.reactor.run(lambda: self.peer.data == b"".join(pieces), self.peer.read)
+        self.reactor.run(lambda: self.peer.data == head + data, self.peer.read)
         self.peer.data.clear()
         return self.sent() - before
 
@@ -416,18 +491,17 @@ class SegmentTests(TlsStreams):
         self.assertLess(self.segments(bytes(3 * RECORD)), 3)
         self.assertEqual(self.segments(b"alone"), 1)
 
-    def test_more(self) -> None:
-        """The last write lets all go, whatever its length."""
-        self.assertEqual(self.segments(b"head", b"body"), 1)
-        self.assertEqual(self.segments(b"head", b"", b"middle", b"end"), 1)
-        self.assertLess(self.segments(b"head", bytes(2 * RECORD)), 3)
+    def test_head(self) -> None:
+        """With what is behind it, whatever its length."""
+        self.assertEqual(self.segments(b"body", b"head"), 1)
+        self.assertLess(self.segments(bytes(2 * RECORD), b"head"), 3)
         self.assertEqual(self.segments(b"alone"), 1)
 
     def test_paced(self) -> None:
         """The kernel sends each at its time."""
         self.kind = Paced
         self.setUp()
-        self.assertEqual(self.segments(b"head", b"body"), 2)
+        self.assertEqual(self.segments(bytes(3 * RECORD)), 3)
 
 
 class WriteTests(TlsStreams):
@@ -492,10 +566,9 @@ class WriteTests(TlsStreams):
         deliver(self.stream, event)
         self.assertEqual((self.user.events, self.stream.is_open), (["eof", "lost"], False))
 
-    def test_more_behind_what_is_unsent(self) -> None:
+    def test_head_behind_what_is_unsent(self) -> None:
         written = fill(self.stream) + b"headbody"
-        self.assertFalse(self.stream.write(b"head", more=True))
-        self.assertFalse(self.stream.write(b"body"))
+        self.assertFalse(self.stream.write(b"body", b"head"))
         self.reactor.run(lambda: len(self.peer.data) >= len(written), self.peer.read)
         self.assertTrue(self.peer.data == written)
 
@@ -549,10 +622,10 @@ class WriteTests(TlsStreams):
         for turn in range(200):
             number = chance.randrange(len(pairs))
             stream, peer = pairs[number]
-            for more in (chance.random() < 0.5, False):
+            for head in (chance.choice((b"", b"head")), b""):
                 piece = bytes([turn]) * chance.choice((1, 300, RECORD, RECORD + 1, 5 * RECORD))
-                written[number] += piece
-                stream.write(piece, more)
+                written[number] += head + piece
+                stream.write(piece, head)
             if chance.random() < 0.3:
                 peer.read()
                 self.reactor.turn()

@@ -45,6 +45,7 @@ _SIGNATURES: Mapping[str, tuple[type, ...]] = {
     "SSL_set0_wbio": (None, _P, _P),  # type: ignore[dict-item]
     "SSL_ctrl": (_L, _P, _I, _L, _P),
     "SSL_CTX_ctrl": (_L, _P, _I, _L, _P),
+    "SSL_has_pending": (_I, _P),
     "SSL_group_to_name": (_S, _P, _I),
 }
 _STEMS = ("libcrypto.", "libssl.")

@@ -57,8 +57,9 @@ class Exchange:
         self._resting: Body | None = None  # whose pieces are so many that others are served first
         # Of the request, all that went upstream so far; None when that is not kept.
         self._sent: bytes | bytearray | None = None
-        # It is being written, in one record: if that fails, nothing of it went out. Of several the first may have.
-        self._unsent = False
+        # What comes behind that, while it is being written and a failure means that nothing has gone out: not where
+        # the kernel paces and it takes several records, of which the first may have.
+        self._unsent: bytes | memoryview | None = None
         self._began = 0.0  # when its head was read
         self._retries = RETRIES  # that are left for the request
         self._search: Search | None = None
@@ -276,28 +277,43 @@ class Exchange:
             self._body = None
             self.deadline = now + self._timeouts.answer
             self._sent = message = self._head + view[position:end] if length else self._head
-            self._unsent = len(message) <= RECORD
+            if len(message) <= RECORD or not upstream.paced:
+                self._unsent = b""
             upstream.write(message)
-            self._unsent = False
+            self._unsent = None
             return end
-        self._body = body_of(length)
-        self._send_first(upstream, self._head, more=length > 0 and position < len(view))
+        body = self._body = body_of(length)
+        piece: bytes | memoryview = b""
+        if length > 0 and position < len(view):
+            (piece,), position = body.feed(view, position)
+            if body.done:
+                self._body = None
+        self._send_first(upstream, self._head, piece)
         return position
 
-    def _send_first(self, upstream: TlsStream, data: bytes, more: bool = False) -> None:
-        """Send what begins a request, and keep it as far as it may have to be sent again.
-
-        With ``more`` some of the body is here, and follows at once.
-        """
-        self._sent = data
-        self._unsent = len(data) <= RECORD
-        self._write(upstream, data, more=more)
-        self._unsent = False
+    def _send_first(self, upstream: TlsStream, data: bytes, piece: bytes | memoryview = b"") -> None:
+        """Send what begins a request and, if it is here, a piece of the body; keep what may have to be sent again."""
         request = self._request
-        if self._body is not None and self._upstream is upstream and request is not None:
+        assert request is not None
+        together = b"" if upstream.paced else piece
+        self._sent = data
+        if len(data) <= RECORD or not upstream.paced:
+            self._unsent = piece
+        if together:
+            self._write(upstream, together, data)
+        else:
+            self._write(upstream, data)
+        self._unsent = None
+        if self._upstream is not upstream:
+            return
+        if self._body is not None or piece:
             self._sent = bytearray(data) if request.backend.upstream.retries.replay else None
-            if request.expects:
-                self.to_agent(_CONTINUE)
+            if self._sent is not None and together:
+                self._keep(together)
+        if piece and not together:
+            self._send(upstream, piece)
+        if request.expects and self._body is not None and self._upstream is upstream:
+            self.to_agent(_CONTINUE)
 
     def _read_body(self, body: Body, view: memoryview, position: int) -> int:
         try:
@@ -347,17 +363,17 @@ class Exchange:
         self._write(upstream, data, further=True)
 
     def _write(
-        self, upstream: TlsStream, data: bytes | memoryview, *, more: bool = False, further: bool = False
+        self, upstream: TlsStream, data: bytes | memoryview, head: bytes = b"", *, further: bool = False
     ) -> None:
         """Send to the upstream; a slow one pauses the agent."""
         if self._body is None:
             self.deadline = self._now() + self._timeouts.answer
-            upstream.write(data, further=further)
+            upstream.write(data, head, further)
             if self._answer.done:
                 self._settle()
         else:
             self.deadline = self._now() + self._timeouts.body
-            if not upstream.write(data, more, further) and self._upstream is not None:
+            if not upstream.write(data, head, further) and self._upstream is not None:
                 self._agent.pause()
 
     # -- the upstream connection
@@ -430,7 +446,10 @@ class Exchange:
         sent, retries = self._sent, request.backend.upstream.retries
         if sent is None or not self._retries or self._answer.heard:
             return False
-        if self._unsent or request.method in (b"GET", b"HEAD"):
+        if self._unsent is not None:
+            self._sent = b"".join((sent, self._unsent))
+            return True
+        if request.method in (b"GET", b"HEAD"):
             return True
         return retries.replay and len(sent) <= retries.replay_size
 

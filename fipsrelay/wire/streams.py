@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from fipsrelay.wire.ahead import ReadAhead
 from fipsrelay.wire.records import Records
 
 READ_SIZE = 128 * 1024
@@ -37,10 +38,12 @@ class Buffers:
         size: bytes of the one buffer that they read into. What lies in it is gone when the callback returns.
 
     Attributes:
-        records: what TLS streams write to.
+        ahead: how TLS streams read.
+        records: what they write to.
     """
 
     def __init__(self, size: int = READ_SIZE) -> None:
+        self.ahead = ReadAhead()
         self.records = Records()
         self.size = size
         self.data = bytearray(size)

@@ -24,7 +24,6 @@ _REST = 64  # records that are read after a write has failed
 _from_buffer = ffi.from_buffer
 _SSL_read = lib.SSL_read
 _SSL_write = lib.SSL_write
-_SSL_pending = lib.SSL_pending
 _SSL_get_error = lib.SSL_get_error
 _WANT_READ = lib.SSL_ERROR_WANT_READ
 _WANT_WRITE = lib.SSL_ERROR_WANT_WRITE
@@ -62,6 +61,7 @@ class TlsStream(Stream):
 
     Attributes:
         name: of the peer, for what is said about it.
+        paced: large writes leave in several calls, see ``is_paced``.
         keeper: is told by ``stream_closed`` when the stream has been closed, by either side.
     """
 
@@ -77,12 +77,14 @@ class TlsStream(Stream):
             self.connection.set_connect_state()
             self.connection.set_tlsext_host_name(server_name)
         self._ssl = self.connection._ssl
+        buffers.ahead.begin(self._ssl)
+        self._holds = buffers.ahead.holds
         # pyOpenSSL turns partial writes on: SSL_write would return after each record, eight times a read.
         lib.SSL_clear_mode(self._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
         # What was kept of a write is written again from another place, which older versions of pyOpenSSL forbid.
         lib.SSL_set_mode(self._ssl, lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER)
-        self._sendmsg = sock.sendmsg
-        self._paced = is_paced(sock)
+        self._sock_send = sock.send
+        self.paced = is_paced(sock)
         self._diverted = False  # OpenSSL writes to ``Records``
         self.name = ""
         self.keeper: Any = None
@@ -100,14 +102,14 @@ class TlsStream(Stream):
 
     def resume(self) -> None:
         """Read again; bytes that OpenSSL already holds, or an end, raise no event, so they are asked for."""
-        if not self.reading and self.is_open and self._ready and (self.at_end or _SSL_pending(self._ssl)):
+        if not self.reading and self.is_open and self._ready and (self.at_end or self._holds(self._ssl)):
             self._read_later()
         super().resume()
 
-    def write(self, data: bytes | memoryview, more: bool = False, further: bool = False) -> bool:
-        """See ``Stream``. With ``more`` another write follows at once, and this one may wait for it.
+    def write(self, data: bytes | memoryview, head: bytes = b"", further: bool = False) -> bool:
+        """See ``Stream``. With a ``head``, which leaves together with data that is not empty.
 
-        What fits a record goes straight to the socket, the rest together by way of ``Records``. And so does everything
+        What fits a record goes straight to the socket, the rest by way of ``Records``. And so does everything
         while something is unsent, which therefore is records, and never anything that OpenSSL still has to see. And so
         does what is ``further``: it goes on with a message that may have been answered early, and OpenSSL from 3.2 on
         reads no answer once the socket has refused a record. Where the kernel paces, the answer is lost then.
@@ -118,7 +120,7 @@ class TlsStream(Stream):
         if not size:  # SSL_write of nothing is undefined
             return not self.unsent
         source = data if type(data) is bytes else _from_buffer(data)
-        if not self._diverted and (self._paced or (size <= RECORD and not more and not further)):
+        if not (self._diverted or head) and (self.paced or (size <= RECORD and not further)):
             sent = _SSL_write(self._ssl, source, size)
             if sent > 0:
                 return True
@@ -126,11 +128,11 @@ class TlsStream(Stream):
                 self._lose(self._error())
                 return False
             # The kernel takes no more. OpenSSL wants to be called the same way again, and goes on where it was.
-        return self._write_records(source, size, more and not self._paced, further)
+        return self._write_records(source, size, head, further)
 
     def is_quiet(self) -> bool:
         """See ``Stream``; by a poll object that is kept, for every request asks this."""
-        return not self._arrivals.poll(0)
+        return not (self._arrivals.poll(0) or self._holds(self._ssl))
 
     def close(self) -> None:
         """See ``Stream``; says so to the peer by close_notify, unless something is unsent."""
@@ -155,7 +157,7 @@ class TlsStream(Stream):
         if not self._ready:
             self._handshake()
             return
-        ssl, buffer = self._ssl, self._buffers
+        ssl, holds, buffer = self._ssl, self._holds, self._buffers
         pointer, size = buffer.pointer, buffer.size
         rounds = READ_ROUNDS
         while rounds:
@@ -166,7 +168,7 @@ class TlsStream(Stream):
                     code = _SSL_get_error(ssl, count)
                     break
                 offset += count
-                if count < RECORD:
+                if count < RECORD and not holds(ssl):
                     break
             if self._diverted:
                 self._keep_records()
@@ -179,7 +181,7 @@ class TlsStream(Stream):
             if code:
                 self._read_stopped(code, reason)
                 return
-            # A short record leaves nothing inside OpenSSL, and is most likely the last; epoll tells when not.
+            # A short record with nothing behind it inside OpenSSL is most likely the last; epoll tells when not.
             if offset < size or not self.reading:
                 return
             rounds -= 1
@@ -199,20 +201,20 @@ class TlsStream(Stream):
 
     # -- inside
 
-    def _write_records(self, source: Any, size: int, more: bool, further: bool) -> bool:
+    def _write_records(self, source: Any, size: int, head: bytes, further: bool) -> bool:
         """Write by way of ``Records``, behind what is kept; nobody else is called before they are clear again."""
-        records, kept = self._buffers.records, self._kept
+        records = self._buffers.records
         if not self._diverted:
             records.divert(self._ssl)
             self._diverted = True
         rest, reason = b"", None
         try:
-            if _SSL_write(self._ssl, source, size) <= 0:
+            if (head and _SSL_write(self._ssl, head, len(head)) <= 0) or _SSL_write(self._ssl, source, size) <= 0:
                 raise self._error()
             view = records.view()
-            sent = 0 if more or self.unsent else self._send(kept, view)
-            if sent < len(kept) + len(view):
-                rest = b"".join((kept, view))[sent:]
+            sent = 0 if self.unsent else self._send(view)
+            if sent < len(view):
+                rest = b"".join((self._kept, view[sent:]))
         except (SSL.Error, OSError) as error:
             reason = error
         finally:
@@ -224,9 +226,6 @@ class TlsStream(Stream):
             self._lose(reason.with_traceback(None))
         elif not rest:
             self._all_sent()
-            return True
-        elif more and not self.unsent:
-            self._kept = rest
             return True
         else:
             self._keep(rest)
@@ -248,10 +247,10 @@ class TlsStream(Stream):
             if not self.is_open:
                 return
 
-    def _send(self, *pieces: Any) -> int:
+    def _send(self, data: Any) -> int:
         """How many bytes the kernel takes."""
         try:
-            return self._sendmsg(pieces)
+            return self._sock_send(data)
         except BlockingIOError:
             return 0
 

@@ -172,7 +172,6 @@ class World:
             assert held(body) <= _BODY, "kept of a body"
         for peer in (self.agent, *self.upstreams):
             assert peer.most <= _UNSENT, "not sent"
-            assert not (peer.is_open and peer.promised), "held back for what does not come"
         assert self.port.counters.open_connections == int(self.agent.is_open)
 
     def end(self) -> None:

@@ -40,10 +40,11 @@ class Peer(FakeStream):
     def is_quiet(self) -> bool:
         return not self.queue and not self.ending
 
-    def write(self, data: bytes | memoryview, more: bool = False, further: bool = False) -> bool:
+    def write(self, data: bytes | memoryview, head: bytes = b"", further: bool = False) -> bool:
+        data = b"".join((head, data))
         window, self.window = self.window, None
         whole = window is None or window >= len(data) or self.blocked or self._kept or self.breaks or not self.is_open
-        taken = super().write(data if whole else data[:window], more, further)
+        taken = super().write(data if whole else data[:window], further=further)
         if not whole:
             self._kept += data[window:]
             taken = False
