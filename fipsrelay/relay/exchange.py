@@ -295,21 +295,21 @@ class Exchange:
         """Send what begins a request and, if it is here, a piece of the body; keep what may have to be sent again."""
         request = self._request
         assert request is not None
-        together = b"" if upstream.paced else piece
+        together = bool(piece) and not upstream.paced
         self._sent = data
         if len(data) <= RECORD or not upstream.paced:
             self._unsent = piece
         if together:
-            self._write(upstream, together, data)
+            self._write(upstream, piece, data)
         else:
             self._write(upstream, data)
         self._unsent = None
         if self._upstream is not upstream:
             return
-        if self._body is not None or piece:
+        if piece or self._body is not None:
             self._sent = bytearray(data) if request.backend.upstream.retries.replay else None
-            if self._sent is not None and together:
-                self._keep(together)
+            if together and self._sent is not None:
+                self._keep(piece)
         if piece and not together:
             self._send(upstream, piece)
         if request.expects and self._body is not None and self._upstream is upstream:
