@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cryptography.hazmat.bindings import _rust
 from OpenSSL import SSL
@@ -20,10 +20,11 @@ from OpenSSL._util import ffi, lib
 from fipsrelay.crypto import context, library
 from fipsrelay.crypto.policy import SP800_52
 from fipsrelay.demo import certificates
+from fipsrelay.relay.exchange import Exchange
 from fipsrelay.wire.reactor import deliver
 from fipsrelay.wire.streams import READ_ROUNDS, Buffers
 from fipsrelay.wire.tls import TlsStream
-from tests.doubles import Reactor, Recorder
+from tests.doubles import FakeStream, Port, Reactor, Recorder
 from tests.folders import Folders
 from tests.test_streams import BUFFER, TIMEOUT, fill, reset, small_server, wait_delivery
 
@@ -524,6 +525,16 @@ class WriteTests(TlsStreams):
         reset(self.peer.raw)
         self.assertFalse(self.stream.write(bytes(3 * RECORD)))
         self.assertEqual((self.user.events, self.stream.is_open), (["lost"], False))
+
+    def test_peer_is_gone_before_a_large_request(self) -> None:
+        """Nothing of it went out, so that it is sent again on another connection."""
+        port = Port()
+        agent: Any = FakeStream()
+        Exchange(port.frontend).makeConnection(agent)
+        agent.give(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n" + bytes(40_000))
+        reset(self.peer.raw)
+        port.backend.searches[0].connect(cast(Any, self.stream))
+        self.assertEqual(len(port.backend.searches), 2)
 
     def test_what_it_said_before_a_message_began(self) -> None:
         """Is no answer to that: some say why they leave a connection that nobody uses."""
