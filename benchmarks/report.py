@@ -48,7 +48,9 @@ def idle_lines(found: Mapping[str, Any]) -> Iterator[str]:
     if "idle" in found:
         idle = found["idle"]
         each = " and ".join(f"{size / 1024:.1f} KB at {kind}" for kind, size in idle["connection"].items())
+        left = " and ".join(f"{size / 1024:.1f} KB" for size in idle["left"].values())
         yield f"* An idle agent connection, of 4,000, with what belongs to it upstream: {each} intakes."
+        yield f"* A minute after all of them have gone: {left} of that."
         memory, core = f"{idle['memory'] / 1e6:.1f} MB resident", f"{idle['core']:.2%} of a core"
         yield f"* Idle with 16 intakes and checks: {memory}, {core}."
     yield f"* Start until all ports are open: {spread(found['start'], 2)} s."

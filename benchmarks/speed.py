@@ -30,6 +30,7 @@ from benchmarks.peers import HOST, PEERS, start_peer, start_relay, start_sink, v
 from benchmarks.processes import BenchmarkError, Proxy, congestion_control, go_on_alone, missing_packages
 from fipsrelay import __version__
 from fipsrelay.demo import certificates
+from fipsrelay.relay.memory import INTERVAL
 
 _QUICK = "http-1k-32,http-2m-4,tcp-1k-32,tcp-2m-4"
 _GROWTH = (32, 1000, 4000)
@@ -38,6 +39,7 @@ _SETTLING = 3  # seconds, until the first look
 _LOOKS, _LOOK = 5, 2  # and the seconds between two
 _IDLE = 4000  # agent connections
 _INTAKES = 16
+_RETURN = INTERVAL + 5  # seconds, until what has been freed has gone back to the host
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -207,8 +209,11 @@ class Bench:
         return [(after[0] - before[0]) / (after[1] - before[1]) * 1e6 for before, after in pairwise(looks)]
 
     def idle(self) -> dict[str, Any]:
-        """Bytes of an idle agent connection, by protocol; resident bytes and share of a core with 16 intakes."""
-        connection = {}
+        """Bytes of an idle agent connection, by protocol, and the part that stays when all have gone.
+
+        And resident bytes and share of a core with 16 intakes.
+        """
+        connection, left = {}, {}
         for protocol in ("http", "tcp"):
             proxy = self._fresh({protocol: protocol})
             ask(proxy.ports[protocol]).close()
@@ -217,12 +222,15 @@ class Bench:
             connection[protocol] = (proxy.memory() - before) / len(agents)
             for agent in agents:
                 agent.close()
+            time.sleep(_RETURN)
+            left[protocol] = (proxy.memory() - before) / len(agents)
             proxy.stop()
         proxy = self._fresh({f"intake-{place}": "http" for place in range(_INTAKES)})
         time.sleep(5)
         cpu = proxy.cpu()
-        time.sleep(30)
-        found = {"connection": connection, "memory": proxy.memory(), "core": (proxy.cpu() - cpu) / 30}
+        time.sleep(_RETURN)
+        core = (proxy.cpu() - cpu) / _RETURN
+        found = {"connection": connection, "left": left, "memory": proxy.memory(), "core": core}
         proxy.stop()
         return found
 

@@ -36,6 +36,7 @@ from fipsrelay.parts import Parts, assemble
 from fipsrelay.relay.frontend import Frontend
 from fipsrelay.relay.handover import Handover, take
 from fipsrelay.relay.intake import Departing, Intake
+from fipsrelay.relay.memory import Trimming
 from fipsrelay.relay.room import Room, places
 from fipsrelay.relay.sockets import (
     PAGE,
@@ -158,6 +159,7 @@ class Relay(Stages):
         for service in (
             self._notify,
             Timekeeping(self._means.deadlines),
+            Trimming(reactor),
             self._upstreams,
             self._page,
             Sampling(self._histories, reactor),

@@ -24,7 +24,12 @@ class ReportTests(SynchronousTestCase):
             "latency": {name: [(100, 900), (300, 700), (200, 800)] for name in names},
             "first_answer": {f"{name} {protocol}": [50.0, 70.0] for name in names for protocol in ("http", "tcp")},
             "growth": {"relay http": {"32": [20.0], "1000": [30.0]}, "relay tcp": {"32": [20.0], "1000": [50.0]}},
-            "idle": {"connection": {"http": 10240, "tcp": 40960}, "memory": 40_000_000, "core": 0.0012},
+            "idle": {
+                "connection": {"http": 10240, "tcp": 40960},
+                "left": {"http": 512, "tcp": 2048},
+                "memory": 40_000_000,
+                "core": 0.0012,
+            },
             "start": [0.5, 0.7, 0.6],
         }
 
@@ -56,6 +61,7 @@ class ReportTests(SynchronousTestCase):
             "| relay http | 20.0 (20.0-20.0), 1.00 | 30.0 (30.0-30.0), 1.50 |",
             "| relay tcp | 20.0 (20.0-20.0), 1.00 | 50.0 (50.0-50.0), 2.50 |",
             "10.0 KB at http and 40.0 KB at tcp intakes",
+            "0.5 KB and 2.0 KB of that",
             "40.0 MB resident, 0.12% of a core",
             "0.60 (0.50-0.70) s",
         ):

@@ -109,8 +109,8 @@ class TreeTests(SynchronousTestCase):
         self.assertEqual(
             names,
             [
-                *("service manager", "timekeeping", "upstreams", "statistics", "sampling", "summaries", "FIPS"),
-                *("intakes", "departing intakes"),
+                *("service manager", "timekeeping", "memory", "upstreams", "statistics", "sampling", "summaries"),
+                *("FIPS", "intakes", "departing intakes"),
             ],
         )
         intakes = cast(MultiService, self.relay.getServiceNamed("intakes"))

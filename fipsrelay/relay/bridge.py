@@ -117,6 +117,10 @@ class Bridge:
         if self._search is not None:
             self._search.cancel()
             self._search = None
+        if self._sides is not None:
+            # Circles, as in ``Exchange._gone``.
+            del self._sides[0].other
+            self._sides = None
         self._frontend.deadlines.forget(self)
         self._frontend.closed(self)
 

@@ -48,7 +48,7 @@ class Exchange:
         self._took = frontend.counters.latencies.count
         self._agent: Stream
         self._heads = HeadReader(frontend.limits.head_size)
-        self._answer = Answer(self, frontend)
+        self._answer: Answer
         self._request: Request | None = None
         self._head = b""  # as it goes upstream
         self._length = 0  # of the request's body, or CHUNKED
@@ -71,6 +71,7 @@ class Exchange:
 
     def makeConnection(self, stream: Stream) -> None:
         """``IntakePort`` hands over the accepted connection."""
+        self._answer = Answer(self, self._frontend)
         self._agent = stream
         stream.user = self
         self._frontend.opened(self)
@@ -128,13 +129,18 @@ class Exchange:
             self._cut()
 
     def _gone(self) -> None:
-        """Let go of everything but the agent's socket."""
+        """Let go of everything but the agent's socket.
+
+        And of the answer, which knows this exchange: what lies in a circle waits for Python to collect it. That may be
+        hours, for Python goes by the number of objects, and knows nothing of what OpenSSL keeps for a connection.
+        """
         self.deadline = NEVER
         self._over = True
         self._request = self._body = self._sent = None
         self._frontend.deadlines.forget(self)
         self._drop_upstream()
         self._frontend.closed(self)
+        del self._answer
 
     def _drop_upstream(self) -> None:
         """The upstream connection is not fit for another request, or nobody waits for it."""
@@ -368,8 +374,9 @@ class Exchange:
         """Send to the upstream; a slow one pauses the agent."""
         if self._body is None:
             self.deadline = self._now() + self._timeouts.answer
+            answer = self._answer
             upstream.write(data, head, further)
-            if self._answer.done:
+            if answer.done:
                 self._settle()
         else:
             self.deadline = self._now() + self._timeouts.body
@@ -525,9 +532,9 @@ class Exchange:
 
     def _settle(self) -> None:
         """Go on to the next request if both directions are complete and the upstream has taken everything."""
-        request, stream, answer = self._request, self._upstream, self._answer
-        if request is None or self._body is not None or not answer.done:
+        if self._request is None or self._body is not None or not self._answer.done:
             return
+        stream, answer = self._upstream, self._answer
         now = self._now()
         if stream is not None:
             if stream.unsent:

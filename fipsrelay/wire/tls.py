@@ -311,11 +311,14 @@ class TlsStream(Stream):
             self._lose(reason)
 
     def _error(self) -> Exception:
-        """Take OpenSSL's error off its queue, as pyOpenSSL's exception."""
+        """Take OpenSSL's error off its queue, as pyOpenSSL's exception.
+
+        Without its traceback, which leads to who asked for it, and so in a circle: see ``Exchange._gone``.
+        """
         try:
             self.connection._raise_ssl_error(self._ssl, -1)
         except SSL.Error as error:
-            return error
+            return error.with_traceback(None)
         return SSL.Error([("", "", "unknown error")])
 
     def _handshake(self) -> None:

@@ -166,9 +166,11 @@ class World:
     def check_bounds(self) -> None:
         exchange = self.exchange
         assert held(exchange) <= _OWN, "kept by the exchange"
-        for heads in (exchange._heads, exchange._answer._heads):
+        answer = getattr(exchange, "_answer", None)
+        assert (answer is not None) == self.agent.is_open, "it lets go of the answer at its end"
+        for heads in (exchange._heads, getattr(answer, "_heads", None)):
             assert held(heads) <= LIMITS.head_size, "kept of a head"
-        for body in (exchange._body, getattr(exchange._answer, "_body", None)):
+        for body in (exchange._body, getattr(answer, "_body", None)):
             assert held(body) <= _BODY, "kept of a body"
         for peer in (self.agent, *self.upstreams):
             assert peer.most <= _UNSENT, "not sent"
