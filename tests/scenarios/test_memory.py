@@ -14,13 +14,16 @@ import signal
 import socket
 import ssl
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fipsrelay.demo import certificates
 from fipsrelay.demo.peer import RelayProcess
 from tests.scenarios.intakes import Intake
+from tests.scenarios.squid import Squid
 from tests.scenarios.stage import EMPTY, GET, HOST, Stage, half_close, read_all, read_exactly, read_head, reset_at_close
+from tests.scenarios.test_egress import Egress
 
 POST = b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{"
 
@@ -211,6 +214,26 @@ class ProbeTests(Watched):
         self.wait_until(
             lambda: all(peer.accepted >= count for peer, count in zip(peers, wanted, strict=True)), "two checks of each"
         )
+        self.assert_nothing_left()
+
+
+class ProxyTests(Watched, Egress):
+    def is_logged(self, squid: Squid, word: str) -> bool:
+        return squid.log.count(word) > 2
+
+    def test_tunnels(self) -> None:
+        """One that leads to the intake, and one that does not; checks go through them, too."""
+        squid = self.start_squid(users={})
+        upstreams = {"denied": {"host": HOST, "port": self.denied}, "peer": {"host": HOST, "port": self.peer.port}}
+        document = self.document(self.peer.port, upstreams=upstreams, probes={"enabled": True, "interval": 1})
+        document["egress"] = {"proxy": f"http://127.0.0.1:{squid.port}"}
+        self.watch(document)
+        agent = self.agent()
+        agent.request("GET", "/")
+        self.assertEqual(agent.getresponse().read(), b"the intake")
+        agent.close()
+        for word in ("TCP_TUNNEL/200", "TCP_DENIED/403"):
+            self.wait_until(partial(self.is_logged, squid, word), word)
         self.assert_nothing_left()
 
 
