@@ -41,6 +41,7 @@ _SIGNATURES: Mapping[str, tuple[type, ...]] = {
     "ERR_clear_error": (None,),  # type: ignore[dict-item]
     "BIO_ctrl": (_L, _P, _I, _L, _P),
     "BIO_up_ref": (_I, _P),
+    "BUF_MEM_new": (_P,),
     "SSL_get_rbio": (_P, _P),
     "SSL_set0_wbio": (None, _P, _P),  # type: ignore[dict-item]
     "SSL_ctrl": (_L, _P, _I, _L, _P),

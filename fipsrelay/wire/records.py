@@ -14,6 +14,9 @@ from fipsrelay.crypto import library
 
 _RESET = 1  # BIO_CTRL_RESET
 _SEEK = 128  # BIO_C_FILE_SEEK
+_SET_BUF_MEM, _CLOSE = 114, 1  # BIO_C_SET_BUF_MEM, BIO_CLOSE
+# More than any write takes but that of a whole request that is sent again (``retries.replay_size``).
+_LARGE = 1 << 20
 
 
 class Records:
@@ -29,6 +32,7 @@ class Records:
         self._ctrl = ffi.cast("long (*)(void *, int, long, void *)", functions.address("BIO_ctrl"))
         self._get_rbio = ffi.cast("void *(*)(void *)", functions.address("SSL_get_rbio"))
         self._set_wbio = ffi.cast("void (*)(void *, void *)", functions.address("SSL_set0_wbio"))
+        self._buffer = ffi.cast("void *(*)(void)", functions.address("BUF_MEM_new"))
         self._bio = ffi.gc(lib.BIO_new(lib.BIO_s_mem()), lib.BIO_free)
         self._start = ffi.new("char **")
 
@@ -51,8 +55,11 @@ class Records:
     def clear(self) -> None:
         """Forget it: go behind it, for a reset overwrites the whole buffer too, however little of it was in use.
 
-        Nothing is to be done where there is nothing: to go to the beginning brings back what was there before.
+        Nothing is to be done where there is nothing: to go to the beginning brings back what was there before. What has
+        become large is not kept.
         """
         size = lib.BIO_get_mem_data(self._bio, self._start)
-        if size and self._ctrl(self._bio, _SEEK, size, ffi.NULL) != size:
+        if size > _LARGE:
+            self._ctrl(self._bio, _SET_BUF_MEM, _CLOSE, self._buffer())
+        elif size and self._ctrl(self._bio, _SEEK, size, ffi.NULL) != size:
             self._ctrl(self._bio, _RESET, 0, ffi.NULL)
