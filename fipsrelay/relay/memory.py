@@ -9,34 +9,23 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.task import LoopingCall
+from twisted.application.internet import TimerService
 
 INTERVAL = 60.0
 
 
-class Trimming(Service):
-    """Has the C library give back what is free, once a minute; only glibc has a function for it.
+class Trimming(TimerService):
+    """Has the C library give back what is free, at the start and once a minute; only glibc has a function for it.
 
     Args:
         reactor: Twisted's.
     """
 
     def __init__(self, reactor: Any) -> None:
+        super().__init__(INTERVAL, self.trim)
         self.setName("memory")
+        self.clock = reactor
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        self._loop = LoopingCall(self.trim)
-        self._loop.clock = reactor
-
-    def startService(self) -> None:
-        """The first time is an interval away; it also gives back what the start took."""
-        super().startService()
-        self._loop.start(INTERVAL, now=False)
-
-    def stopService(self) -> None:
-        """Nothing more is given back."""
-        super().stopService()
-        self._loop.stop()
 
     def trim(self) -> None:
         """Give back what is free now: 0.2 ms, 20 of them after 4,000 raw TCP connections have ended."""
