@@ -142,7 +142,7 @@ class TrafficTests(Watched):
         self.assert_nothing_left()
 
     def test_http_refused(self) -> None:
-        """By the relay, because the upstream does not accept, or speaks no TLS."""
+        """By the relay: what is no HTTP, what is TLS, and what goes to an upstream that does not accept."""
         for request in (b"nonsense\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"):
             agent = self.connect(self.http_port)
             agent.sendall(request)
