@@ -313,7 +313,8 @@ class TlsStream(Stream):
     def _error(self) -> Exception:
         """Take OpenSSL's error off its queue, as pyOpenSSL's exception.
 
-        Without its traceback, which leads to who asked for it, and so in a circle: see ``Exchange._gone``.
+        Without its traceback: that leads to whoever keeps the exception, in a circle, and only Python's collector would
+        free this stream then.
         """
         try:
             self.connection._raise_ssl_error(self._ssl, -1)
